@@ -1,0 +1,26 @@
+"""rootless: a Docker-compatible container engine and OCI runtime that never needs root.
+
+Holds the version and the layer map, imports nothing.  Imports only go down; tests/lint enforces it.
+
+    cli/ api/ __main__   L7  the fronts: parse, call the engine, print
+    engine/              L6  use cases; the only code that combines the rest
+    builder/             L5  Dockerfile to layers
+    runtime/ registry/   L4  lifecycle of processes; distribution client
+    drivers/ hpc/ store/ L3  what varies by host; what is on disk
+    plan/                L2  pure: request + image config + host facts to spec to tape
+    oci/ config/ linux/  L1  types of the specs; settings; the kernel
+    facts jsonc errors   L0  values
+"""
+
+__version__ = "0.1.0"
+
+LAYERS = (
+    ("errors", "facts", "jsonc"),
+    ("oci", "config", "linux"),
+    ("plan",),
+    ("drivers", "hpc", "store"),
+    ("runtime", "registry"),
+    ("builder",),
+    ("engine",),
+    ("cli", "api", "__main__"),
+)

@@ -1,0 +1,108 @@
+/* launch: the tape player.  Shared types of its parts.
+ *
+ * The player runs as the caller (or as root of a realm it joins), reads a tape once, checks all of it,
+ * and then performs one operation after the other.  It decides nothing: every value is on the tape.
+ */
+#ifndef ROOTLESS_LAUNCH_H
+#define ROOTLESS_LAUNCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+#define MAX_ARGS 8
+#define MAX_GROUPS 256
+
+struct text {
+	const char *data; /* NUL-terminated for strings */
+	uint32_t size;
+};
+
+struct list {
+	const char *cursor; /* first encoded string */
+	uint32_t count;
+};
+
+union arg {
+	int64_t i;
+	struct text s;
+	struct list l;
+};
+
+struct op {
+	uint32_t index;
+	uint32_t code;
+	const struct op_info *info;
+	union arg a[MAX_ARGS];
+};
+
+struct player {
+	char *tape;
+	size_t size;
+	uint32_t count;
+	int status_fd;
+	int root_fd; /* the new root before pivot, -1 before it exists */
+	bool pivoted;
+	bool no_openat2;
+	bool no_mount_setattr;
+	bool user_found;
+	uid_t uid;
+	gid_t gid;
+	gid_t groups[MAX_GROUPS];
+	int group_count;
+	bool keep_groups;
+	char home[4096];
+	int console_fd;
+	int exit_code;
+	char reason[1024]; /* why the current operation failed */
+};
+
+typedef int (*op_handler)(struct player *p, const struct op *op);
+
+struct op_info {
+	uint32_t code;
+	const char *name;
+	const char *signature;
+	op_handler run;
+};
+
+#define cleanup_fd __attribute__((cleanup(close_fd)))
+static inline void close_fd(int *fd)
+{
+	if (*fd >= 0)
+		close(*fd);
+}
+
+/* launch_tape.c */
+int tape_check(struct player *p);
+int tape_next(const struct player *p, size_t *offset, struct op *op);
+const char *list_next(const char **cursor, uint32_t *size);
+const struct op_info *op_lookup(uint32_t code);
+
+/* launch.c */
+int fail(struct player *p, int error, const char *what, const char *object);
+int fail_text(struct player *p, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int send_message(struct player *p, char type, const void *data, size_t size, int fd);
+int write_file(const char *path, const void *data, size_t size);
+
+/* launch_path.c */
+int open_in_root(struct player *p, const char *path, int flags);
+int make_in_root(struct player *p, const char *path, mode_t mode, bool directory, int uid, int gid);
+int parent_in_root(struct player *p, const char *path, char *name, size_t size, bool make);
+void fd_path(int fd, char out[32]);
+
+/* launch_mount.c */
+int mount_attributes(struct player *p, int fd, uint64_t set, uint64_t clear, uint64_t propagation, bool recursive);
+
+#define HANDLER(name) int op_##name(struct player *p, const struct op *op)
+HANDLER(join_fd); HANDLER(join_proc); HANDLER(join_path); HANDLER(clone); HANDLER(unshare); HANDLER(set_ids);
+HANDLER(setsid); HANDLER(pdeathsig); HANDLER(sync); HANDLER(loopback_up); HANDLER(chdir_host); HANDLER(rmtree);
+HANDLER(mkdir_host); HANDLER(propagation); HANDLER(overlay); HANDLER(root_bind); HANDLER(mkdir); HANDLER(mkfile);
+HANDLER(symlink); HANDLER(write); HANDLER(mount); HANDLER(bind); HANDLER(remount); HANDLER(mask);
+HANDLER(readonly); HANDLER(pivot); HANDLER(chdir); HANDLER(hostname); HANDLER(domainname); HANDLER(rlimit);
+HANDLER(umask); HANDLER(oom_score_adj); HANDLER(console); HANDLER(user); HANDLER(no_new_privs); HANDLER(seccomp);
+HANDLER(caps); HANDLER(exec);
+
+#endif

@@ -1,0 +1,196 @@
+/* The monitor's parts and the one structure they share.
+ *
+ * One monitor runs per container start and per exec session.  It is the parent of the launcher and, by
+ * CLONE_PARENT, of the container's first process; it owns the container's pipes or pty, its log, its
+ * state file and its clients.  It plans nothing: what to run is on a tape that only the launcher reads.
+ *
+ * Rules that every part keeps:
+ *   - one thread, one poll loop, no allocation after the program has been loaded;
+ *   - a datagram is taken from a client only when there is room for all that it can cause;
+ *   - output is read from the container only when every attached client has taken what was read before;
+ *   - a full disk, a dead client or a malformed message never blocks or ends the container.
+ */
+#ifndef MONITOR_H
+#define MONITOR_H
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "log.h"
+
+#define CHUNK 32768       /* bytes of stream data in one message, at most */
+#define MAX_CLIENTS 256   /* more wait in the listening socket's queue */
+#define MAX_EXIT_ARGS 16
+#define FIRST_FREE_FD 10  /* below lie the numbers that a launcher is given its descriptors at */
+#define STATE_SIZE 4096
+
+enum restart_policy { RESTART_NO, RESTART_ALWAYS, RESTART_UNLESS_STOPPED, RESTART_ON_FAILURE };
+
+/* The command line; strings are the argument vector's own. */
+struct config {
+    const char *id, *launch, *tape, *socket, *run_dir, *state, *boot_id;
+    const char *log;
+    const char *remove_tape, *container_dir, *trash_dir, *names_dir;
+    const char *on_exit;
+    const char *on_exit_args[MAX_EXIT_ARGS];
+    int on_exit_count;
+    int64_t log_max_size, log_max_file;
+    int64_t lock_fd, client_fd, user_ns_fd, net_ns_fd;
+    int64_t durable, tty, keep_stdin, stdin_once;
+    int64_t restart; /* enum restart_policy */
+    int64_t restart_max, stop_signal, stop_timeout;
+};
+
+/* Where a life of the container has got to.
+ *   LAUNCHING  the launcher plays the tape
+ *   RUNNING    the container's program has been executed
+ *   DRAINING   its first process has ended, output may be left
+ *   WAITING    the restart policy's delay runs
+ *   FINISHED   all is recorded and removed; clients are still to be told */
+enum phase { LAUNCHING, RUNNING, DRAINING, WAITING, FINISHED };
+
+/* One output stream of the container and the message that is made of what was read from it last. */
+struct stream {
+    int fd;
+    unsigned waiting; /* clients that have not taken the message yet */
+    size_t length;    /* of the message, with its type byte */
+    unsigned char message[1 + CHUNK];
+};
+
+/* What the container is still to read.  For a pty, fd is the master, shared with the output stream. */
+struct input {
+    int fd;
+    bool ending; /* close it once what is left has been taken */
+    size_t at, length;
+    unsigned char data[CHUNK];
+};
+
+/* What a client is still to be sent, in the order of sending. */
+enum {
+    OWE_ACK = 1,
+    OWE_STATE = 2,
+    OWE_STARTED = 4,
+    OWE_ERROR = 8,
+    OWE_STDOUT = 16, /* the stream's current message; OWE_STDOUT << 1 is stderr's */
+    OWE_STDERR = 32,
+    OWE_EXIT = 64,
+};
+
+enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4 };
+
+struct client {
+    int fd;
+    uint8_t attached; /* ATTACH_* */
+    uint8_t owed;     /* OWE_* */
+    uint8_t ack;
+    bool wants_exit;
+    bool held;  /* its next message is stdin and there is no room for it */
+    bool deaf;  /* it takes nothing any more, but what it has sent still counts */
+    bool early; /* the one that was there before the container */
+};
+
+/* What state.json says; see the contract of that file in runtime/monitor.py. */
+struct record {
+    const char *status;
+    pid_t pid;
+    uint64_t pid_start;
+    char started[40], finished[40];
+    int exit_code;
+    char error[1024];
+    unsigned restart_count;
+    bool manual_stop;
+};
+
+struct monitor {
+    struct config config;
+    enum phase phase;
+    int signal_fd, listener, status_fd;
+    struct stream output[2];
+    struct input input;
+    struct client clients[MAX_CLIENTS];
+    unsigned client_count;
+    struct pollfd polled[6 + MAX_CLIENTS];
+    struct log log;
+    struct record record;
+
+    pid_t launcher, init;
+    bool launcher_ended, init_ended;
+    int init_status; /* as wait gives it */
+    bool failed;     /* the launcher reported why it could not start the container */
+    int exit_code, failure_code;
+    bool signalled;
+    unsigned late_output; /* bytes read after the time for draining was over */
+    bool hold_output; /* until the early client has said what it wants */
+    bool no_restart;  /* asked to end: TERM, or a stop */
+    bool state_written;
+    uint64_t early_signals; /* to be sent once the container runs: bit per signal */
+    uint16_t rows, columns; /* 0: not told */
+    int64_t started_ms, ended_ms, stop_deadline, restart_at, restart_delay;
+};
+
+/* monitor_args.c */
+const char *args_parse(struct config *config, int argc, char **argv);
+
+/* monitor.c */
+int64_t now_ms(void);
+void fd_close(int *fd);
+
+/* monitor_streams.c */
+bool streams_open(struct monitor *m, int child[3]);
+bool streams_adopt_pty(struct monitor *m, int master);
+bool streams_read(struct monitor *m, unsigned which);
+void streams_close(struct monitor *m, unsigned which);
+bool streams_drained(const struct monitor *m);
+void streams_force_end(struct monitor *m);
+void streams_resize(struct monitor *m);
+void input_write(struct monitor *m);
+void input_end(struct monitor *m);
+bool input_has_room(const struct monitor *m);
+bool input_refused(const struct monitor *m);
+
+/* monitor_clients.c */
+int clients_listen(struct monitor *m);
+void clients_accept(struct monitor *m);
+struct client *clients_add(struct monitor *m, int fd);
+void clients_owe(struct monitor *m, uint8_t what);
+uint8_t client_ready(const struct monitor *m, const struct client *c);
+void clients_release_held(struct monitor *m);
+void clients_offer(struct monitor *m, unsigned which);
+void clients_send(struct monitor *m, struct client *c);
+void clients_receive(struct monitor *m, struct client *c);
+bool client_message(struct monitor *m, struct client *c, const unsigned char *data, size_t length);
+void client_drop(struct monitor *m, struct client *c);
+void clients_forget_dropped(struct monitor *m);
+
+/* monitor_child.c */
+void child_launch(struct monitor *m);
+void child_status(struct monitor *m);
+void child_reap(struct monitor *m);
+int child_signal(struct monitor *m, int number);
+void child_stop(struct monitor *m, int number, int64_t timeout);
+pid_t child_spawn(const char *path, char *const argv[], const int fds[FIRST_FREE_FD]);
+
+/* monitor_life.c */
+void life_started(struct monitor *m);
+void life_failed(struct monitor *m, int code, const char *reason, int error);
+void life_advance(struct monitor *m);
+int life_timeout(const struct monitor *m);
+void life_timers(struct monitor *m);
+
+/* monitor_state.c */
+size_t state_format(const struct monitor *m, char *buffer, size_t size);
+void state_load(struct monitor *m);
+void state_write(struct monitor *m, bool final);
+void state_stamp(char *to, size_t size);
+uint64_t state_start_time(pid_t pid);
+
+/* monitor_remove.c */
+void remove_container(struct monitor *m);
+void remove_run_dir(const struct monitor *m);
+void remove_survivors(const struct monitor *m);
+void remove_call_hook(const struct monitor *m);
+
+#endif

@@ -16,27 +16,27 @@
 
 /* A text that grows in a fixed buffer; what does not fit sets full and is left out. */
 struct text {
-    char *at, *end;
-    bool full;
+	char *at, *end;
+	bool full;
 };
 
 struct log_line {
-    size_t length;
-    char data[LOG_LINE];
+	size_t length;
+	char data[LOG_LINE];
 };
 
 struct log {
-    const char *path; /* NULL: there is no log */
-    int fd;
-    int64_t size, max_size; /* of the file; max_size 0 is no limit */
-    int64_t max_file;
-    size_t used;
-    unsigned buffered; /* lines in buffer */
-    uint64_t lost;     /* lines dropped and not yet reported */
-    int lost_errno;
-    char now[40];
-    struct log_line line[2];
-    char buffer[LOG_BUFFER];
+	const char *path; /* NULL: there is no log */
+	int fd;
+	int64_t size, max_size; /* of the file; max_size 0 is no limit */
+	int64_t max_file;
+	size_t used;
+	unsigned buffered; /* lines in buffer */
+	uint64_t lost;	   /* lines dropped and not yet reported */
+	int lost_errno;
+	char now[40];
+	struct log_line line[2];
+	char buffer[LOG_BUFFER];
 };
 
 int log_open(struct log *log, const char *path, int64_t max_size, int64_t max_file);

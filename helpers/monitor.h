@@ -21,27 +21,27 @@
 
 #include "log.h"
 
-#define CHUNK 32768       /* bytes of stream data in one message, at most */
-#define MAX_CLIENTS 256   /* more wait in the listening socket's queue */
+#define CHUNK 32768	/* bytes of stream data in one message, at most */
+#define MAX_CLIENTS 256 /* more wait in the listening socket's queue */
 #define MAX_EXIT_ARGS 16
-#define FIRST_FREE_FD 10  /* below lie the numbers that a launcher is given its descriptors at */
+#define FIRST_FREE_FD 10 /* below lie the numbers that a launcher is given its descriptors at */
 #define STATE_SIZE 4096
 
 enum restart_policy { RESTART_NO, RESTART_ALWAYS, RESTART_UNLESS_STOPPED, RESTART_ON_FAILURE };
 
 /* The command line; strings are the argument vector's own. */
 struct config {
-    const char *id, *launch, *tape, *socket, *run_dir, *state, *boot_id;
-    const char *log;
-    const char *remove_tape, *container_dir, *trash_dir, *names_dir;
-    const char *on_exit;
-    const char *on_exit_args[MAX_EXIT_ARGS];
-    int on_exit_count;
-    int64_t log_max_size, log_max_file;
-    int64_t lock_fd, client_fd, user_ns_fd, net_ns_fd;
-    int64_t durable, tty, keep_stdin, stdin_once;
-    int64_t restart; /* enum restart_policy */
-    int64_t restart_max, stop_signal, stop_timeout;
+	const char *id, *launch, *tape, *socket, *run_dir, *state, *boot_id;
+	const char *log;
+	const char *remove_tape, *container_dir, *trash_dir, *names_dir;
+	const char *on_exit;
+	const char *on_exit_args[MAX_EXIT_ARGS];
+	int on_exit_count;
+	int64_t log_max_size, log_max_file;
+	int64_t lock_fd, client_fd, user_ns_fd, net_ns_fd;
+	int64_t durable, tty, keep_stdin, stdin_once;
+	int64_t restart; /* enum restart_policy */
+	int64_t restart_max, stop_signal, stop_timeout;
 };
 
 /* Where a life of the container has got to.
@@ -54,81 +54,81 @@ enum phase { LAUNCHING, RUNNING, DRAINING, WAITING, FINISHED };
 
 /* One output stream of the container and the message that is made of what was read from it last. */
 struct stream {
-    int fd;
-    unsigned waiting; /* clients that have not taken the message yet */
-    size_t length;    /* of the message, with its type byte */
-    unsigned char message[1 + CHUNK];
+	int fd;
+	unsigned waiting; /* clients that have not taken the message yet */
+	size_t length;	  /* of the message, with its type byte */
+	unsigned char message[1 + CHUNK];
 };
 
 /* What the container is still to read.  For a pty, fd is the master, shared with the output stream. */
 struct input {
-    int fd;
-    bool ending; /* close it once what is left has been taken */
-    size_t at, length;
-    unsigned char data[CHUNK];
+	int fd;
+	bool ending; /* close it once what is left has been taken */
+	size_t at, length;
+	unsigned char data[CHUNK];
 };
 
 /* What a client is still to be sent, in the order of sending. */
 enum {
-    OWE_ACK = 1,
-    OWE_STATE = 2,
-    OWE_STARTED = 4,
-    OWE_ERROR = 8,
-    OWE_STDOUT = 16, /* the stream's current message; OWE_STDOUT << 1 is stderr's */
-    OWE_STDERR = 32,
-    OWE_EXIT = 64,
+	OWE_ACK = 1,
+	OWE_STATE = 2,
+	OWE_STARTED = 4,
+	OWE_ERROR = 8,
+	OWE_STDOUT = 16, /* the stream's current message; OWE_STDOUT << 1 is stderr's */
+	OWE_STDERR = 32,
+	OWE_EXIT = 64,
 };
 
 enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4 };
 
 struct client {
-    int fd;
-    uint8_t attached; /* ATTACH_* */
-    uint8_t owed;     /* OWE_* */
-    uint8_t ack;
-    bool wants_exit;
-    bool held;  /* its next message is stdin and there is no room for it */
-    bool deaf;  /* it takes nothing any more, but what it has sent still counts */
-    bool early; /* the one that was there before the container */
+	int fd;
+	uint8_t attached; /* ATTACH_* */
+	uint8_t owed;	  /* OWE_* */
+	uint8_t ack;
+	bool wants_exit;
+	bool held;  /* its next message is stdin and there is no room for it */
+	bool deaf;  /* it takes nothing any more, but what it has sent still counts */
+	bool early; /* the one that was there before the container */
 };
 
 /* What state.json says; see the contract of that file in runtime/monitor.py. */
 struct record {
-    const char *status;
-    pid_t pid;
-    uint64_t pid_start;
-    char started[40], finished[40];
-    int exit_code;
-    char error[1024];
-    unsigned restart_count;
-    bool manual_stop;
+	const char *status;
+	pid_t pid;
+	uint64_t pid_start;
+	char started[40], finished[40];
+	int exit_code;
+	char error[1024];
+	unsigned restart_count;
+	bool manual_stop;
 };
 
 struct monitor {
-    struct config config;
-    enum phase phase;
-    int signal_fd, listener, status_fd;
-    struct stream output[2];
-    struct input input;
-    struct client clients[MAX_CLIENTS];
-    unsigned client_count;
-    struct pollfd polled[6 + MAX_CLIENTS];
-    struct log log;
-    struct record record;
+	struct config config;
+	enum phase phase;
+	int signal_fd, listener, status_fd;
+	struct stream output[2];
+	struct input input;
+	struct client clients[MAX_CLIENTS];
+	unsigned client_count;
+	struct pollfd polled[6 + MAX_CLIENTS];
+	struct log log;
+	struct record record;
 
-    pid_t launcher, init;
-    bool launcher_ended, init_ended;
-    int init_status; /* as wait gives it */
-    bool failed;     /* the launcher reported why it could not start the container */
-    int exit_code, failure_code;
-    bool signalled;
-    unsigned late_output; /* bytes read after the time for draining was over */
-    bool hold_output; /* until the early client has said what it wants */
-    bool no_restart;  /* asked to end: TERM, or a stop */
-    bool state_written;
-    uint64_t early_signals; /* to be sent once the container runs: bit per signal */
-    uint16_t rows, columns; /* 0: not told */
-    int64_t started_ms, ended_ms, stop_deadline, restart_at, restart_delay;
+	pid_t launcher, init;
+	bool launcher_ended, init_ended;
+	int init_status; /* as wait gives it */
+	bool failed;	 /* the launcher reported why it could not start the container */
+	int exit_code, failure_code;
+	bool signalled;
+	unsigned late_output; /* bytes read after the time for draining was over */
+	bool hold_output;     /* until the early client has said what it wants */
+	bool no_restart;      /* asked to end: TERM, or a stop */
+	bool state_written;
+	uint64_t early_signals; /* to be sent once the container runs: bit per signal */
+	uint16_t rows, columns; /* 0: not told */
+	int64_t started_ms, ended_ms, stop_deadline, restart_at, restart_delay;
 };
 
 /* monitor_args.c */

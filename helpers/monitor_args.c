@@ -8,12 +8,15 @@
 enum kind { STRING, NUMBER, POLICY };
 
 struct option {
-    const char *name;
-    enum kind kind;
-    size_t offset;
+	const char *name;
+	enum kind kind;
+	size_t offset;
 };
 
-#define OPTION(name, kind, field) {name, kind, offsetof(struct config, field)}
+#define OPTION(name, kind, field)                                                                          \
+	{                                                                                                  \
+		name, kind, offsetof(struct config, field)                                                 \
+	}
 
 static const struct option options[] = {
     OPTION("id", STRING, id),
@@ -47,76 +50,82 @@ static const struct option options[] = {
 
 static const char *const policies[] = {"no", "always", "unless-stopped", "on-failure"};
 
-static bool parse_number(const char *value, int64_t *number) {
-    char *end;
+static bool parse_number(const char *value, int64_t *number)
+{
+	char *end;
 
-    errno = 0;
-    *number = strtoll(value, &end, 10);
-    return !errno && *value && !*end;
+	errno = 0;
+	*number = strtoll(value, &end, 10);
+	return !errno && *value && !*end;
 }
 
-static bool parse_policy(const char *value, int64_t *number) {
-    for (*number = RESTART_NO; *number <= RESTART_ON_FAILURE; ++*number)
-        if (!strcmp(value, policies[*number]))
-            return true;
-    return false;
+static bool parse_policy(const char *value, int64_t *number)
+{
+	for (*number = RESTART_NO; *number <= RESTART_ON_FAILURE; ++*number)
+		if (!strcmp(value, policies[*number]))
+			return true;
+	return false;
 }
 
-static bool set(struct config *config, const struct option *option, const char *value) {
-    void *field = (char *)config + option->offset;
+static bool set(struct config *config, const struct option *option, const char *value)
+{
+	void *field = (char *)config + option->offset;
 
-    if (option->kind == NUMBER)
-        return parse_number(value, field);
-    if (option->kind == POLICY)
-        return parse_policy(value, field);
-    *(const char **)field = value;
-    return true;
+	if (option->kind == NUMBER)
+		return parse_number(value, field);
+	if (option->kind == POLICY)
+		return parse_policy(value, field);
+	*(const char **)field = value;
+	return true;
 }
 
 /* Takes "--name=value" apart; the option, or NULL if there is none of that name. */
-static const struct option *find(const char *argument, const char **value) {
-    const char *equals = strchr(argument, '=');
-    size_t i, length;
+static const struct option *find(const char *argument, const char **value)
+{
+	const char *equals = strchr(argument, '=');
+	size_t i, length;
 
-    if (strncmp(argument, "--", 2) != 0 || !equals)
-        return NULL;
-    argument += 2;
-    length = (size_t)(equals - argument);
-    *value = equals + 1;
-    for (i = 0; i < sizeof options / sizeof *options; i++)
-        if (strlen(options[i].name) == length && !strncmp(options[i].name, argument, length))
-            return &options[i];
-    return NULL;
+	if (strncmp(argument, "--", 2) != 0 || !equals)
+		return NULL;
+	argument += 2;
+	length = (size_t)(equals - argument);
+	*value = equals + 1;
+	for (i = 0; i < sizeof options / sizeof *options; i++)
+		if (strlen(options[i].name) == length && !strncmp(options[i].name, argument, length))
+			return &options[i];
+	return NULL;
 }
 
-static void set_defaults(struct config *config) {
-    config->lock_fd = config->client_fd = config->user_ns_fd = config->net_ns_fd = -1;
-    config->stop_signal = 15;
-    config->stop_timeout = 10;
-    config->log_max_file = 1;
-    config->id = config->boot_id = "";
+static void set_defaults(struct config *config)
+{
+	config->lock_fd = config->client_fd = config->user_ns_fd = config->net_ns_fd = -1;
+	config->stop_signal = 15;
+	config->stop_timeout = 10;
+	config->log_max_file = 1;
+	config->id = config->boot_id = "";
 }
 
 /* Fills CONFIG; NULL, or the argument that is wrong. */
-const char *args_parse(struct config *config, int argc, char **argv) {
-    static const char hook_argument[] = "--on-exit-arg=";
-    const struct option *option;
-    const char *value;
-    int i;
+const char *args_parse(struct config *config, int argc, char **argv)
+{
+	static const char hook_argument[] = "--on-exit-arg=";
+	const struct option *option;
+	const char *value;
+	int i;
 
-    set_defaults(config);
-    for (i = 1; i < argc; i++) {
-        if (!strncmp(argv[i], hook_argument, sizeof hook_argument - 1)) {
-            if (config->on_exit_count == MAX_EXIT_ARGS)
-                return argv[i];
-            config->on_exit_args[config->on_exit_count++] = argv[i] + sizeof hook_argument - 1;
-            continue;
-        }
-        option = find(argv[i], &value);
-        if (!option || !set(config, option, value))
-            return argv[i];
-    }
-    if (!config->launch)
-        return "--launch is missing";
-    return config->tape ? NULL : "--tape is missing";
+	set_defaults(config);
+	for (i = 1; i < argc; i++) {
+		if (!strncmp(argv[i], hook_argument, sizeof hook_argument - 1)) {
+			if (config->on_exit_count == MAX_EXIT_ARGS)
+				return argv[i];
+			config->on_exit_args[config->on_exit_count++] = argv[i] + sizeof hook_argument - 1;
+			continue;
+		}
+		option = find(argv[i], &value);
+		if (!option || !set(config, option, value))
+			return argv[i];
+	}
+	if (!config->launch)
+		return "--launch is missing";
+	return config->tape ? NULL : "--tape is missing";
 }

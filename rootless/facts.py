@@ -23,6 +23,8 @@ class HostFacts:
     kernel                (major, minor, patch)
     arch                  machine name as uname gives it (x86_64, aarch64 ...)
     id_rung               "subid", "nested" or "single"
+    userns_error          why no user namespace can be made, or ""
+    subid_error           why subordinate IDs are not used, or ""
     uid_map, gid_map      the realm's map: extents (container_id, host_id, size), ascending
     newuidmap, newgidmap  absolute paths of the helpers, or ""
     overlay               the kernel mounts overlay in a user namespace with userxattr
@@ -57,9 +59,11 @@ class HostFacts:
         "overlay_error",
         "pidfd",
         "seccomp",
+        "subid_error",
         "uid",
         "uid_map",
         "user",
+        "userns_error",
     )
 
     def __init__(
@@ -71,6 +75,8 @@ class HostFacts:
         kernel: tuple[int, int, int] = (6, 1, 0),
         arch: str = "x86_64",
         id_rung: str = "subid",
+        userns_error: str = "",
+        subid_error: str = "",
         uid_map: tuple[Extent, ...] = (),
         gid_map: tuple[Extent, ...] = (),
         newuidmap: str = "/usr/bin/newuidmap",
@@ -95,6 +101,8 @@ class HostFacts:
         self.kernel = kernel
         self.arch = arch
         self.id_rung = id_rung
+        self.userns_error = userns_error
+        self.subid_error = subid_error
         self.uid_map = uid_map
         self.gid_map = gid_map
         self.newuidmap = newuidmap

@@ -143,7 +143,8 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "sSSi",
         "path argv env flags",
         "execute; an empty path is argv[0], searched in the PATH of env when it has no slash; "
-        "flag 1: default signal handling is not restored; flag 2: the host's program, no root set",
+        "flag 1: signal handling is left as it is; flag 2: a program of the host, which keeps "
+        "inherited descriptors (else all above stderr are closed)",
     ),
 )
 

@@ -1,0 +1,218 @@
+# bash completion for rootless. Made by rootless.cli.completion from the tables of commands and options; do not edit.
+
+__rootless_names() { rootless ps "$@" --format '{{.Names}}' 2>/dev/null; }
+__rootless_images() {
+    rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep -v '<none>'
+}
+
+_rootless() {
+    local cur prev words cword command at flags='' kind='' takes='' files='' choices=''
+    if declare -F _init_completion >/dev/null; then
+        _init_completion -n := || return
+    else
+        words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+        cur=${words[cword]} prev=${words[cword-1]}
+    fi
+    at=1
+    while [ "$at" -lt "$cword" ]; do
+        case ${words[at]} in
+            --root|--runtime-dir|--log-level|-l|--host|-H|--context|-c) at=$((at + 2)) ;;
+            -*) at=$((at + 1)) ;;
+            *) break ;;
+        esac
+    done
+    command=
+    if [ "$at" -lt "$cword" ]; then
+        command=${words[at]}
+        case $command in container|image|system)
+            if [ "$((at + 1))" -lt "$cword" ]; then
+                command="$command ${words[at+1]}"
+            fi ;;
+        esac
+    fi
+    case $command in
+        '')
+            flags='--root --runtime-dir --log-level --debug --host --context --version -l -D -H -c -v --help attach completion container create doctor exec help image images info inspect kill load logs port ps pull rename restart rm rmi run start stop system tag top version wait'
+            takes=' --root --runtime-dir --log-level -l --host -H --context -c '
+            files=' --root --runtime-dir '
+            case $prev in
+                --log-level) choices='debug info warn error fatal' ;;
+            esac
+            ;;
+        container)
+            flags='--help attach create exec inspect kill list logs ls port ps remove rename restart rm run start stop top wait'
+            ;;
+        image)
+            flags='--help inspect list load ls pull remove rm tag'
+            ;;
+        system)
+            flags='--help info'
+            ;;
+        'container run'|run)
+            flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --detach --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --explain --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -d -e -h -i -l -m -p -P -q -t -u -v -w --help'
+            takes=' --add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env -e --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname -h --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label -l --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory -m --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --oom-score-adj --pid --pids-limit --platform --publish -p --pull --restart --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user -u --userns --uts --volume -v --volume-driver --volumes-from --workdir -w '
+            files=' --cidfile --env-file --label-file --rootfs '
+            case $prev in
+                --cgroupns) choices='host private' ;;
+                --log-driver) choices='json-file none' ;;
+                --network) choices='host none' ;;
+                --pull) choices='always missing never' ;;
+                --restart) choices='no on-failure always unless-stopped' ;;
+                --uts) choices='host private' ;;
+            esac
+            kind=images
+            ;;
+        'container exec'|exec)
+            flags='--detach --detach-keys --env --env-file --interactive --privileged --tty --user --workdir -d -e -i -t -u -w --help'
+            takes=' --detach-keys --env -e --env-file --user -u --workdir -w '
+            files=' --env-file '
+            kind=running
+            ;;
+        'container list'|'container ls'|'container ps'|ps)
+            flags='--all --filter --format --last --latest --no-trunc --quiet --size -a -f -n -l -q -s --help'
+            takes=' --filter -f --format --last -n '
+            ;;
+        'image pull'|pull)
+            flags='--all-tags --disable-content-trust --platform --quiet -a -q --help'
+            takes=' --platform '
+            ;;
+        'image list'|'image ls'|images)
+            flags='--all --digests --filter --format --no-trunc --quiet --tree -a -f -q --help'
+            takes=' --filter -f --format '
+            kind=images
+            ;;
+        doctor)
+            flags='--json --help'
+            ;;
+        info|'system info')
+            flags='--format -f --help'
+            takes=' --format -f '
+            ;;
+        version)
+            flags='--format -f --help'
+            takes=' --format -f '
+            ;;
+        help)
+            flags='--help attach completion container create doctor exec help image images info inspect kill load logs port ps pull rename restart rm rmi run start stop system tag top version wait'
+            ;;
+        attach|'container attach')
+            flags='--detach-keys --no-stdin --sig-proxy --help'
+            takes=' --detach-keys '
+            kind=running
+            ;;
+        completion)
+            flags='--help bash fish zsh'
+            ;;
+        'container create'|create)
+            flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -e -h -i -l -m -p -P -q -t -u -v -w --help'
+            takes=' --add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env -e --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname -h --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label -l --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory -m --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --oom-score-adj --pid --pids-limit --platform --publish -p --pull --restart --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user -u --userns --uts --volume -v --volume-driver --volumes-from --workdir -w '
+            files=' --cidfile --env-file --label-file --rootfs '
+            case $prev in
+                --cgroupns) choices='host private' ;;
+                --log-driver) choices='json-file none' ;;
+                --network) choices='host none' ;;
+                --pull) choices='always missing never' ;;
+                --restart) choices='no on-failure always unless-stopped' ;;
+                --uts) choices='host private' ;;
+            esac
+            kind=images
+            ;;
+        inspect)
+            flags='--format --size --type -f -s --help'
+            takes=' --format -f --type '
+            case $prev in
+                --type) choices='container image' ;;
+            esac
+            kind=both
+            ;;
+        'container kill'|kill)
+            flags='--signal -s --help'
+            takes=' --signal -s '
+            kind=running
+            ;;
+        'image load'|load)
+            flags='--input --platform --quiet -i -q --help'
+            takes=' --input -i --platform '
+            files=' --input -i '
+            ;;
+        'container logs'|logs)
+            flags='--details --follow --since --tail --timestamps --until -f -n -t --help'
+            takes=' --since --tail -n --until '
+            kind=all
+            ;;
+        'container port'|port)
+            flags='--help'
+            kind=all
+            ;;
+        'container rename'|rename)
+            flags='--help'
+            kind=all
+            ;;
+        'container restart'|restart)
+            flags='--signal --timeout -s -t --help'
+            takes=' --signal -s --timeout -t '
+            kind=running
+            ;;
+        'container remove'|'container rm'|rm)
+            flags='--force --link --volumes -f -l -v --help'
+            kind=all
+            ;;
+        'image remove'|'image rm'|rmi)
+            flags='--force --no-prune --platform -f --help'
+            takes=' --platform '
+            kind=images
+            ;;
+        'container start'|start)
+            flags='--attach --checkpoint --checkpoint-dir --detach-keys --interactive -a -i --help'
+            takes=' --checkpoint --checkpoint-dir --detach-keys '
+            kind=all
+            ;;
+        'container stop'|stop)
+            flags='--signal --timeout -s -t --help'
+            takes=' --signal -s --timeout -t '
+            kind=running
+            ;;
+        'image tag'|tag)
+            flags='--help'
+            kind=images
+            ;;
+        'container top'|top)
+            flags='--help'
+            kind=running
+            ;;
+        'container wait'|wait)
+            flags='--help'
+            kind=all
+            ;;
+        'container inspect')
+            flags='--format --size -f -s --help'
+            takes=' --format -f '
+            kind=all
+            ;;
+        'image inspect')
+            flags='--format --platform -f --help'
+            takes=' --format -f --platform '
+            kind=images
+            ;;
+    esac
+    if [[ $files == *" $prev "* ]]; then
+        COMPREPLY=($(compgen -f -- "$cur"))
+        return
+    fi
+    if [[ $takes == *" $prev "* ]]; then
+        COMPREPLY=($(compgen -W "$choices" -- "$cur"))
+        return
+    fi
+    case $cur:$kind in
+        -*) ;;
+        *:all) flags=$(__rootless_names -a) ;;
+        *:running) flags=$(__rootless_names) ;;
+        *:images) flags=$(__rootless_images) ;;
+        *:both) flags="$(__rootless_names -a) $(__rootless_images)" ;;
+    esac
+    COMPREPLY=($(compgen -W "$flags" -- "$cur"))
+    if declare -F __ltrim_colon_completions >/dev/null; then
+        __ltrim_colon_completions "$cur"
+    fi
+}
+complete -F _rootless rootless

@@ -1,0 +1,149 @@
+# ruff: noqa: E501  (a table reads best one row to a line)
+"""Every command: where its code is, what it takes, one line about it.
+
+A table of constants, read by the dispatcher, the parsers, the help and man pages and the completions.
+Nothing here imports a verb.
+
+A row is (module, summary, usage, option set, least arguments, most arguments (-1: any), group, cold).
+A cold command is parsed by click, which is worth its start-up time there; `main(args, env) -> int` of
+the named module in rootless.cli does the work.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Row = tuple[str, str, str, str, int, int, str, bool]
+
+COMMON = "Common Commands"
+OTHER = "Commands"
+MANAGEMENT = "Management Commands"
+
+TABLE: dict[str, Row] = {
+    "run": ("run", "Create and run a new container from an image", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "run", 1, -1, COMMON, False),
+    "exec": ("exec", "Run a command in a running container", "[OPTIONS] CONTAINER COMMAND [ARG...]", "exec", 2, -1, COMMON, False),
+    "ps": ("ps", "List containers", "[OPTIONS]", "ps", 0, 0, COMMON, False),
+    "pull": ("pull", "Download an image from a registry", "[OPTIONS] NAME[:TAG|@DIGEST]", "pull", 1, 1, COMMON, True),
+    "images": ("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", "images", 0, 1, COMMON, False),
+    "doctor": ("doctor", "Tell what this machine can do, and what would make it better", "[OPTIONS]", "doctor", 0, 0, COMMON, True),
+    "info": ("info", "Show settings, storage and counts", "[OPTIONS]", "format", 0, 0, COMMON, True),
+    "version": ("version", "Show versions", "[OPTIONS]", "format", 0, 0, COMMON, False),
+    "help": ("helppage", "Show help about a command", "[COMMAND]", "none", 0, -1, COMMON, True),
+    "attach": ("attach", "Attach the terminal to a running container", "[OPTIONS] CONTAINER", "attach", 1, 1, OTHER, False),
+    "completion": ("completion", "Print the completion script for a shell", "bash|zsh|fish", "none", 1, 1, OTHER, True),
+    "create": ("create", "Create a new container", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "create", 1, -1, OTHER, False),
+    "inspect": ("inspect", "Show everything known about containers and images", "[OPTIONS] NAME|ID [NAME|ID...]", "inspect", 1, -1, OTHER, False),
+    "kill": ("kill", "Kill running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "kill", 1, -1, OTHER, False),
+    "load": ("load", "Load images from an archive", "[OPTIONS]", "load", 0, 0, OTHER, True),
+    "logs": ("logs", "Show what a container has printed", "[OPTIONS] CONTAINER", "logs", 1, 1, OTHER, False),
+    "port": ("port", "List the published ports of a container", "CONTAINER [PRIVATE_PORT[/PROTO]]", "none", 1, 2, OTHER, False),
+    "rename": ("rename", "Rename a container", "CONTAINER NEW_NAME", "none", 2, 2, OTHER, False),
+    "restart": ("restart", "Stop containers and start them again", "[OPTIONS] CONTAINER [CONTAINER...]", "stop", 1, -1, OTHER, False),
+    "rm": ("rm", "Remove containers", "[OPTIONS] CONTAINER [CONTAINER...]", "rm", 1, -1, OTHER, False),
+    "rmi": ("rmi", "Remove images", "[OPTIONS] IMAGE [IMAGE...]", "rmi", 1, -1, OTHER, False),
+    "start": ("start", "Start stopped containers", "[OPTIONS] CONTAINER [CONTAINER...]", "start", 1, -1, OTHER, False),
+    "stop": ("stop", "Stop running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "stop", 1, -1, OTHER, False),
+    "tag": ("tag", "Give an image a further name", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "none", 2, 2, OTHER, False),
+    "top": ("top", "List the processes of a container", "CONTAINER [ps OPTIONS]", "none", 1, -1, OTHER, False),
+    "wait": ("wait", "Wait until containers end and print their exit codes", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
+    "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
+    "image inspect": ("inspect", "Show everything known about images", "[OPTIONS] IMAGE [IMAGE...]", "image-inspect", 1, -1, MANAGEMENT, False),
+}  # fmt: skip
+
+GROUPS: dict[str, str] = {
+    "container": "Manage containers",
+    "image": "Manage images",
+    "system": "Look at the engine",
+}
+
+ALIASES: dict[str, str] = {
+    **{
+        f"container {name}": name
+        for name in (
+            *("attach", "create", "exec", "kill", "logs", "port", "ps", "rename", "restart"),
+            *("rm", "run", "start", "stop", "top", "wait"),
+        )
+    },
+    "container ls": "ps",
+    "container list": "ps",
+    "container remove": "rm",
+    "image ls": "images",
+    "image list": "images",
+    "image rm": "rmi",
+    "image remove": "rmi",
+    "image tag": "tag",
+    "image pull": "pull",
+    "image load": "load",
+    "system info": "info",
+}
+
+# Flags after the first argument belong to what runs in the container (or to ps, for top).
+STOPS_AT_ARGUMENT = ("run", "create", "exec", "top")
+
+
+class Command:
+    """One command, as the table has it."""
+
+    __slots__ = (
+        "cold",
+        "group",
+        "max_args",
+        "min_args",
+        "module",
+        "name",
+        "option_set",
+        "summary",
+        "usage",
+    )
+
+    def __init__(self, name: str, row: Row) -> None:
+        self.name = name
+        (
+            self.module,
+            self.summary,
+            self.usage,
+            self.option_set,
+            self.min_args,
+            self.max_args,
+            self.group,
+            self.cold,
+        ) = row
+
+    @property
+    def interspersed(self) -> bool:
+        """Whether flags may follow arguments."""
+        return self.name not in STOPS_AT_ARGUMENT
+
+    @property
+    def aliases(self) -> list[str]:
+        """Other spellings of this command, management forms first."""
+        return [alias for alias, name in ALIASES.items() if name == self.name]
+
+    def load(self) -> Any:
+        """The verb's ``main(args, env) -> int``, its module imported now."""
+        name = f"rootless.cli.{self.module}"
+        return getattr(__import__(name, None, None, ("main",)), "main")  # noqa: B009
+
+
+def find(name: str) -> Command | None:
+    """The command called NAME (``run``, ``container ls``), or None."""
+    row = TABLE.get(name)
+    if row is None:
+        target = ALIASES.get(name)
+        if target is None:
+            return None
+        name, row = target, TABLE[target]
+    return Command(name, row)
+
+
+def every() -> list[Command]:
+    """All commands of the table, without aliases."""
+    return [Command(name, row) for name, row in TABLE.items()]
+
+
+def subcommands(group: str) -> list[str]:
+    """The second words that may follow the management command GROUP, sorted."""
+    start = f"{group} "
+    return sorted(n[len(start) :] for n in (*TABLE, *ALIASES) if n.startswith(start))

@@ -1,0 +1,46 @@
+"""run --explain: print the runtime spec and the tape, run nothing."""
+
+from __future__ import annotations
+
+import sys
+
+from rootless.plan.image import ImageConfig
+
+from rootless.engine import create as creating
+from rootless.engine import start as starting
+from rootless.errors import ImageNotFoundError
+from rootless.plan import explain, idmap, launch
+from rootless.plan import spec as specs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.plan.request import RunRequest
+
+    from rootless.engine.context import Context
+
+
+def main(ctx: Context, request: RunRequest) -> int:
+    """Print what `run` would do with this request; an image must be here already."""
+    record = {
+        "id": "0" * 64,
+        "layers": [],
+        "driver": "",
+        "map_key": idmap.map_key(request, ctx.facts),
+    }
+    image = ImageConfig.from_dict({})
+    if not request.rootfs:
+
+        def refuse(reference: str, platform: str) -> None:
+            raise ImageNotFoundError(
+                f"cannot explain a run of {reference}: the image is not here",
+                hint=f"rootless pull {reference}",
+            )
+
+        found = creating.image_for(ctx, request, "missing", refuse)
+        image = ImageConfig.from_dict(found.config)
+        record["layers"] = list(image.diff_ids)
+        record["driver"] = ctx.driver.name
+    place = starting.placement(ctx, record, request)
+    spec = specs.build_spec(request, image, ctx.facts, place)
+    sys.stdout.write(explain.explain(spec, launch.build_tape(spec, place, ctx.facts)))
+    return 0

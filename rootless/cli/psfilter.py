@@ -1,0 +1,109 @@
+"""ps --filter: what each name means for a container."""
+
+from __future__ import annotations
+
+from rootless.errors import ImageNotFoundError, ReferenceError_, UsageError
+
+from . import filters
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from rootless.engine.context import Context
+
+    Row = dict[str, Any]
+
+NAMES = (
+    *("ancestor", "before", "exited", "expose", "health", "id", "is-task", "isolation"),
+    *("label", "label!", "name", "network", "publish", "since", "status", "volume"),
+)
+STATUSES = ("created", "running", "paused", "restarting", "removing", "exited", "dead")
+HEALTHS = ("starting", "healthy", "unhealthy", "none")
+
+
+class PsFilter:
+    """The --filter flags of one `ps`."""
+
+    def __init__(self, ctx: Context, flags: Iterable[str]) -> None:
+        self.ctx = ctx
+        self.filters = filters.Filters(flags, NAMES)
+        for key, allowed in (("status", STATUSES), ("health", HEALTHS)):
+            for value in self.filters.get(key):
+                if value not in allowed:
+                    raise UsageError(f"invalid filter '{key}={value}'", exit_code=1)
+        for value in self.filters.get("exited"):
+            if not value.lstrip("-").isdigit():
+                raise UsageError(f"invalid filter 'exited={value}'", exit_code=1)
+        filters.boolean("is-task", self.filters.get("is-task"))
+        self.ancestors = {value: self._image_ids(value) for value in self.filters.get("ancestor")}
+        self.names: dict[str, Callable[[str], bool]] = {
+            value: filters.pattern(value)
+            for key in ("name", "id")
+            for value in self.filters.get(key)
+        }
+
+    @property
+    def wants_all(self) -> bool:
+        """Whether the filters ask about containers that do not run."""
+        return bool(self.filters.get("status") or self.filters.get("exited"))
+
+    def select(self, rows: list[Row]) -> list[Row]:
+        """The rows that pass, in their order."""
+        found = self._between(rows)
+        return [row for row in found if self.filters.match(row, self._tests())]
+
+    def _between(self, rows: list[Row]) -> list[Row]:
+        """The rows that --filter before= and since= leave."""
+        for key in ("before", "since"):
+            for reference in self.filters.get(key):
+                mark = self.ctx.containers.resolve(reference)
+                created = float(mark.record.get("created") or 0)
+                rows = [
+                    row
+                    for row in rows
+                    if (row["created"] < created if key == "before" else row["created"] > created)
+                ]
+        return rows
+
+    def _tests(self) -> dict[str, filters.Match]:
+        return {
+            "ancestor": self._descends,
+            "exited": lambda row, value: (
+                row["status"] in ("exited", "dead")
+                and int(row["state"].get("exitCode") or 0) == int(value)
+            ),
+            "expose": lambda row, value: _has_port(row["image_config"], row["request"], value),
+            "health": lambda row, value: value == "none",  # noqa: ARG005  (nothing is probed yet)
+            "id": lambda row, value: self.names[value](row["id"]),
+            "is-task": lambda row, value: value.lower() in ("0", "f", "false"),  # noqa: ARG005
+            "label": lambda row, value: filters.label(row["labels"], value),
+            "label!": lambda row, value: not filters.label(row["labels"], value),
+            "name": lambda row, value: (
+                self.names[value](row["name"]) or self.names[value]("/" + row["name"])
+            ),
+            "network": lambda row, value: value in row["networks"],
+            "publish": lambda row, value: False,  # noqa: ARG005  (nothing is published yet)
+            "status": lambda row, value: row["status"] == value,
+            "volume": _has_volume,
+        }
+
+    def _image_ids(self, reference: str) -> set[str]:
+        try:
+            return {self.ctx.images.resolve(reference).id}
+        except (ImageNotFoundError, ReferenceError_):
+            return set()
+
+    def _descends(self, row: Row, value: str) -> bool:
+        return row["image"] == value or row["image_id"] in self.ancestors[value]
+
+
+def _has_volume(row: Row, value: str) -> bool:
+    return any(value in (mount["source"], mount["destination"]) for mount in row["mounts"])
+
+
+def _has_port(image: dict[str, Any], request: dict[str, Any], value: str) -> bool:
+    wanted = value if "/" in value else f"{value}/tcp"
+    ports = [*(image.get("exposed_ports") or {}), *(request.get("expose") or [])]
+    return wanted in [port if "/" in port else f"{port}/tcp" for port in ports]

@@ -1,0 +1,209 @@
+"""From parsed flags to a RunRequest: the part of `run` and `create` that reads the caller's world.
+
+Environment files, the caller's variables, relative paths and defaults from the configuration are
+resolved here, so that the request means the same on any later day.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.plan.request import MountRequest, RunRequest
+
+from rootless.errors import UsageError
+
+from . import kvfile, mountspec, values
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from rootless.config.settings import Settings
+
+    from .parse import Parsed
+
+_NAME_FIRST = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_NAME_REST = _NAME_FIRST + "_.-"
+
+
+def check_name(name: str) -> str:
+    """NAME if it may name a container: [a-zA-Z0-9][a-zA-Z0-9_.-]+; raises UsageError else."""
+    bare = name.removeprefix("/")
+    if len(bare) < 2 or bare[0] not in _NAME_FIRST or bare.strip(_NAME_REST):
+        raise UsageError(
+            f"invalid container name ({name}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        )
+    return bare
+
+
+def build(args: Parsed, env: Mapping[str, str], settings: Settings) -> RunRequest:
+    """The request that the flags of `run` or `create` describe; raises UsageError."""
+    request = RunRequest()
+    _image_and_process(request, args, env)
+    _terminal(request, args)
+    _mounts(request, args, env)
+    _limits(request, args)
+    _security(request, args)
+    _network(request, args, settings)
+    _lifecycle(request, args, settings)
+    _check_conflicts(request)
+    return request
+
+
+def _image_and_process(request: RunRequest, args: Parsed, env: Mapping[str, str]) -> None:
+    words = list(args.args)
+    if args.get("rootfs"):
+        request.rootfs = os.path.abspath(args.get("rootfs"))
+        request.args = words
+    else:
+        request.image, request.args = words[0], words[1:]
+    if args.get("name"):
+        request.name = check_name(args.get("name"))
+    entrypoint = args.get("entrypoint")
+    if entrypoint is not None:
+        request.entrypoint = [entrypoint] if entrypoint else []
+    request.env, request.env_remove = kvfile.environment(
+        args.get("env_file") or (), args.get("env") or (), env.get
+    )
+    request.labels = kvfile.labels(args.get("label_file") or (), args.get("label") or ())
+    for text in args.get("annotation") or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"invalid argument {text!r} for --annotation: expected key=value")
+        request.annotations[key] = value
+    request.user = args.get("user") or ""
+    request.workdir = args.get("workdir") or ""
+    if request.workdir and not request.workdir.startswith("/"):
+        raise UsageError(
+            f"the working directory '{request.workdir}' is invalid, it needs to be an absolute path"
+        )
+    request.hostname = args.get("hostname") or ""
+    request.domainname = args.get("domainname") or ""
+    request.group_add = list(args.get("group_add") or ())
+    request.init = bool(args.get("init"))
+    request.platform = args.get("platform") or ""
+
+
+def _terminal(request: RunRequest, args: Parsed) -> None:
+    request.tty = bool(args.get("tty"))
+    request.interactive = bool(args.get("interactive"))
+    attach = [str(word).lower() for word in args.get("attach") or ()]
+    for word in attach:
+        if word not in ("stdin", "stdout", "stderr"):
+            raise UsageError(
+                f'invalid argument {word!r} for "-a, --attach" flag: '
+                "valid streams are STDIN, STDOUT and STDERR"
+            )
+    if args.get("detach"):
+        if attach:
+            raise UsageError("conflicting options: cannot specify both --attach and --detach")
+        return
+    request.attach = attach or ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
+
+
+def _mounts(request: RunRequest, args: Parsed, env: Mapping[str, str]) -> None:
+    cwd = os.getcwd()
+    found = [
+        mountspec.volume_flag(text, cwd, env.get("HOME", "/")) for text in args.get("volume") or ()
+    ]
+    found += [mountspec.mount_flag(text, cwd) for text in args.get("mount") or ()]
+    seen: set[str] = set()
+    for mount in found:
+        if mount["destination"] in seen:
+            raise UsageError(f"duplicate mount point: {mount['destination']}")
+        seen.add(mount["destination"])
+    request.mounts = [MountRequest(**mount) for mount in found]
+    for text in args.get("tmpfs") or ():
+        path, options = values.tmpfs(text)
+        if path in seen:
+            raise UsageError(f"duplicate mount point: {path}")
+        request.tmpfs[path] = options
+    request.read_only = bool(args.get("read_only"))
+    if args.get("shm_size"):
+        request.shm_size = values.size("--shm-size", args.get("shm_size"))
+    request.devices = [values.device(text) for text in args.get("device") or ()]
+
+
+def _limits(request: RunRequest, args: Parsed) -> None:
+    request.ulimits = [values.ulimit(text) for text in args.get("ulimit") or ()]
+    if args.get("oom_score_adj") is not None:
+        request.oom_score_adj = int(args.get("oom_score_adj"))
+        if not -1000 <= request.oom_score_adj <= 1000:
+            raise UsageError(
+                f"invalid value {request.oom_score_adj}, range for oom score adj is [-1000, 1000]"
+            )
+    for text in args.get("sysctl") or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"invalid argument {text!r} for --sysctl: expected key=value")
+        request.sysctls[key] = value
+
+
+def _security(request: RunRequest, args: Parsed) -> None:
+    request.cap_add = list(args.get("cap_add") or ())
+    request.cap_drop = list(args.get("cap_drop") or ())
+    request.privileged = bool(args.get("privileged"))
+    request.security_opt = [_security_option(text) for text in args.get("security_opt") or ()]
+    request.userns = args.get("userns") or ""
+    request.pid = args.get("pid") or ""
+    request.ipc = args.get("ipc") or ""
+    request.uts = args.get("uts") or ""
+    request.cgroupns = args.get("cgroupns") or ""
+
+
+def _security_option(text: str) -> str:
+    """The option with its separator made ``=`` and a seccomp profile's path made absolute."""
+    if "=" not in text and ":" in text:
+        text = text.replace(":", "=", 1)
+    key, _, value = text.partition("=")
+    if key == "seccomp" and value not in ("unconfined", "builtin", ""):
+        return f"seccomp={os.path.abspath(value)}"
+    return text
+
+
+def _network(request: RunRequest, args: Parsed, settings: Settings) -> None:
+    networks = args.get("network") or ()
+    if isinstance(networks, str):
+        networks = [networks]
+    if len(networks) > 1:
+        raise UsageError("several networks for one container are not supported yet")
+    request.network = networks[0] if networks else ""
+    if not request.network:
+        request.network = str(settings.get("run.network"))
+    request.publish = list(args.get("publish") or ())
+    request.expose = list(args.get("expose") or ())
+    for text in args.get("add_host") or ():
+        name, colon, address = text.replace("=", ":", 1).partition(":")
+        if not colon or not name or not address:
+            raise UsageError(f"bad format for add-host: {text!r}")
+        request.add_hosts.append(f"{name}:{address}")
+    request.dns = list(args.get("dns") or ())
+    request.dns_search = list(args.get("dns_search") or ())
+    request.dns_options = list(args.get("dns_option") or ())
+
+
+def _lifecycle(request: RunRequest, args: Parsed, settings: Settings) -> None:
+    request.auto_remove = bool(args.get("rm"))
+    request.restart_name, request.restart_max = values.restart(args.get("restart") or "no")
+    request.stop_signal = args.get("stop_signal") or ""
+    if args.get("stop_timeout") is not None:
+        request.stop_timeout = int(args.get("stop_timeout"))
+    request.log_driver = args.get("log_driver") or str(settings.get("run.log_driver"))
+    for text in args.get("log_opt") or ():
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"invalid argument {text!r} for --log-opt: expected key=value")
+        request.log_opts[key] = value
+
+
+def _check_conflicts(request: RunRequest) -> None:
+    if request.auto_remove and request.restart_name != "no":
+        raise UsageError("conflicting options: cannot specify both --restart and --rm")
+    if request.hostname and request.uts == "host":
+        raise UsageError("conflicting options: hostname and the UTS mode")
+    if request.log_driver not in ("json-file", "none"):
+        raise UsageError(
+            f"cannot use log driver {request.log_driver!r}: only json-file and none are supported yet"
+        )
+    if request.platform and request.rootfs:
+        raise UsageError("conflicting options: --platform and --rootfs")

@@ -1,0 +1,33 @@
+"""rootless rm."""
+
+from __future__ import annotations
+
+from rootless.engine import lifecycle
+from rootless.engine.context import Context
+from rootless.errors import NotFoundError
+
+from . import many
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .parse import Parsed
+
+
+def main(args: Parsed, env: Mapping[str, str]) -> int:
+    """Remove containers; with --force running ones too, and missing ones are no error."""
+    ctx = Context.load(env)
+    force = bool(args.get("force"))
+
+    def remove(name: str) -> str | None:
+        try:
+            container = ctx.containers.resolve(name)
+        except NotFoundError:
+            if force:
+                return None
+            raise
+        lifecycle.remove(ctx, container, force=force)
+        return name
+
+    return many.each(args.args, remove)

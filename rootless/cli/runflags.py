@@ -1,0 +1,138 @@
+# ruff: noqa: E501  (a table reads best one row to a line)
+"""Flags of `run` and `create`, as data; see options.py for what a row holds.
+
+The whole grammar of Docker is here.  What rootless does not do yet is parsed and checked all the same
+and says so in its ``later`` text, which the verb prints as a warning: nothing is dropped silently.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from .options import Row
+
+_LIMIT = "resource limits are not enforced yet"
+_NET = "it needs a network driver, which is not there yet"
+_HEALTH = "health checks are not run yet"
+_WINDOWS = "it concerns Windows containers only"
+_TRUST = "signatures are not verified; digests always are"
+_V2 = "the kernel has no such limit with cgroup v2"
+_VOLUME = "volume drivers are not there yet"
+
+_COMMON: tuple[Row, ...] = (
+    ("add-host", "", "list", "list", "Add a line to /etc/hosts: name:address"),
+    ("annotation", "", "list", "map", "Add an annotation to the runtime spec: key=value"),
+    ("attach", "a", "list", "list", "Attach to stdin, stdout or stderr"),
+    ("blkio-weight", "", "int", "uint16", "Block I/O weight, 10 to 1000", _LIMIT),
+    ("blkio-weight-device", "", "list", "list", "Block I/O weight of a device", _LIMIT),
+    ("cap-add", "", "list", "list", "Add a capability"),
+    ("cap-drop", "", "list", "list", "Drop a capability"),
+    ("cgroup-parent", "", "str", "string", "Parent control group", _LIMIT),
+    ("cgroupns", "", "str", "string", "Cgroup namespace: host or private", "", None, (), ("host", "private")),
+    ("cidfile", "", "str", "file", "Write the container ID to a file that does not exist yet"),
+    ("cpu-count", "", "int", "int", "Number of CPUs (Windows)", _WINDOWS),
+    ("cpu-percent", "", "int", "int", "Share of CPUs (Windows)", _WINDOWS),
+    ("cpu-period", "", "int", "int", "Length of a CPU quota period, in microseconds", _LIMIT),
+    ("cpu-quota", "", "int", "int", "CPU time per period, in microseconds", _LIMIT),
+    ("cpu-rt-period", "", "int", "int", "Real-time CPU period", _V2),
+    ("cpu-rt-runtime", "", "int", "int", "Real-time CPU time per period", _V2),
+    ("cpu-shares", "c", "int", "int", "CPU weight relative to other containers", _LIMIT),
+    ("cpus", "", "decimal", "decimal", "Number of CPUs, as 1.5", _LIMIT),
+    ("cpuset-cpus", "", "str", "string", "CPUs to run on: 0-3 or 0,1", _LIMIT),
+    ("cpuset-mems", "", "str", "string", "Memory nodes to use: 0-3 or 0,1", _LIMIT),
+    ("device", "", "list", "list", "Add a device: host[:container[:rwm]]"),
+    ("device-cgroup-rule", "", "list", "list", "Device access rule", "device access is what the host gives its user"),
+    ("device-read-bps", "", "list", "list", "Limit bytes read per second from a device", _LIMIT),
+    ("device-read-iops", "", "list", "list", "Limit reads per second from a device", _LIMIT),
+    ("device-write-bps", "", "list", "list", "Limit bytes written per second to a device", _LIMIT),
+    ("device-write-iops", "", "list", "list", "Limit writes per second to a device", _LIMIT),
+    ("disable-content-trust", "", "bool", "", "Skip image signature verification", _TRUST),
+    ("dns", "", "list", "list", "Use this name server"),
+    ("dns-option", "", "list", "list", "Set a resolver option", "", None, ("dns-opt",)),
+    ("dns-search", "", "list", "list", "Search names in this domain"),
+    ("domainname", "", "str", "string", "NIS domain name of the container"),
+    ("entrypoint", "", "str", "string", "Run this instead of the image's entrypoint"),
+    ("env", "e", "list", "list", "Set an environment variable: KEY=VALUE, or KEY for the caller's"),
+    ("env-file", "", "list", "file", "Read environment variables from a file"),
+    ("expose", "", "list", "list", "Note a port as used by the container"),
+    ("gpus", "", "str", "gpu-request", "Add GPUs", "GPUs cannot be added yet"),
+    ("group-add", "", "list", "list", "Add a supplementary group"),
+    ("health-cmd", "", "str", "string", "Command that checks health", _HEALTH),
+    ("health-interval", "", "duration", "duration", "Time between health checks", _HEALTH),
+    ("health-retries", "", "int", "int", "Failures in a row that mean unhealthy", _HEALTH),
+    ("health-start-interval", "", "duration", "duration", "Time between health checks at start", _HEALTH),
+    ("health-start-period", "", "duration", "duration", "Time to start before failures count", _HEALTH),
+    ("health-timeout", "", "duration", "duration", "Longest time a health check may take", _HEALTH),
+    ("hostname", "h", "str", "string", "Host name of the container"),
+    ("init", "", "bool", "", "Run an init that forwards signals and reaps processes"),
+    ("interactive", "i", "bool", "", "Keep stdin open"),
+    ("io-maxbandwidth", "", "bytes", "bytes", "Limit I/O bandwidth (Windows)", _WINDOWS),
+    ("io-maxiops", "", "int", "uint", "Limit I/O operations (Windows)", _WINDOWS),
+    ("ip", "", "str", "string", "IPv4 address", _NET),
+    ("ip6", "", "str", "string", "IPv6 address", _NET),
+    ("ipc", "", "str", "string", "IPC namespace: private, shareable, none, host or container:NAME"),
+    ("isolation", "", "str", "string", "Isolation technology (Windows)", _WINDOWS),
+    ("kernel-memory", "", "bytes", "bytes", "Limit kernel memory", _V2),
+    ("label", "l", "list", "list", "Set a label: key=value"),
+    ("label-file", "", "list", "file", "Read labels from a file"),
+    ("link", "", "list", "list", "Link to another container", _NET),
+    ("link-local-ip", "", "list", "list", "Link-local address", _NET),
+    ("log-driver", "", "str", "string", "Where output is logged: json-file or none", "", None, (), ("json-file", "none")),
+    ("log-opt", "", "list", "list", "Option of the log driver: max-size=10m, max-file=3"),
+    ("mac-address", "", "str", "string", "MAC address", _NET),
+    ("memory", "m", "bytes", "bytes", "Limit memory", _LIMIT),
+    ("memory-reservation", "", "bytes", "bytes", "Memory to keep under pressure", _LIMIT),
+    ("memory-swap", "", "bytes", "bytes", "Limit memory and swap together; -1 for no limit", _LIMIT),
+    ("memory-swappiness", "", "int", "int", "Readiness to swap, 0 to 100", _V2, None),
+    ("mount", "", "list", "mount", "Mount something: type=bind|tmpfs,source=...,target=..."),
+    ("name", "", "str", "string", "Name of the container"),
+    ("network", "", "list", "network", "Network: host or none", "", None, ("net",), ("host", "none")),
+    ("network-alias", "", "list", "list", "Further name on the network", _NET, None, ("net-alias",)),
+    ("no-healthcheck", "", "bool", "", "Do not run the image's health check", _HEALTH),
+    ("oom-kill-disable", "", "bool", "", "Do not kill processes when memory runs out", _V2),
+    ("oom-score-adj", "", "int", "int", "Tune the kernel's choice when memory runs out, -1000 to 1000"),
+    ("pid", "", "str", "string", "PID namespace: private, host or container:NAME"),
+    ("pids-limit", "", "int", "int", "Limit processes and threads; -1 for no limit", _LIMIT),
+    ("platform", "", "str", "string", "Platform of the image: os[/arch[/variant]]"),
+    ("privileged", "", "bool", "", "Give all capabilities of the container's user namespace"),
+    ("publish", "p", "list", "list", "Publish a port: [address:][host port:]container port[/protocol]"),
+    ("publish-all", "P", "bool", "", "Publish every exposed port", _NET),
+    ("pull", "", "str", "string", "When to pull the image: always, missing or never", "", "missing", (), ("always", "missing", "never")),
+    ("quiet", "q", "bool", "", "Show no progress of a pull"),
+    ("read-only", "", "bool", "", "Make the root filesystem read-only"),
+    ("restart", "", "str", "string", "Restart policy: no, on-failure[:N], always, unless-stopped", "", "no", (), ("no", "on-failure", "always", "unless-stopped")),
+    ("rm", "", "bool", "", "Remove the container when it ends"),
+    ("rootfs", "", "str", "DIR", "Use a directory as root filesystem; there is no image argument then"),
+    ("runtime", "", "str", "string", "OCI runtime", "rootless is its own runtime"),
+    ("security-opt", "", "list", "list", "Security option: seccomp=..., no-new-privileges, systempaths=unconfined"),
+    ("shm-size", "", "bytes", "bytes", "Size of /dev/shm"),
+    ("stop-signal", "", "str", "string", "Signal that stops the container"),
+    ("stop-timeout", "", "int", "int", "Seconds to wait before a stop kills; -1 without end"),
+    ("storage-opt", "", "list", "list", "Option of the storage driver", "the storage driver takes none"),
+    ("sysctl", "", "list", "map", "Set a kernel parameter of the container's namespaces"),
+    ("tmpfs", "", "list", "list", "Mount an empty tmpfs: path[:options]"),
+    ("tty", "t", "bool", "", "Give the container a terminal"),
+    ("ulimit", "", "list", "ulimit", "Set a limit: name=soft[:hard]"),
+    ("use-api-socket", "", "bool", "", "Bind the engine's API socket", "there is no API socket yet"),
+    ("user", "u", "str", "string", "User to run as: name or UID, and :group or :GID"),
+    ("userns", "", "str", "string", "User namespace: host, keep-id[:uid=,gid=] or auto[:size=]"),
+    ("uts", "", "str", "string", "UTS namespace: private or host", "", None, (), ("host", "private")),
+    ("volume", "v", "list", "list", "Bind a directory or file: source:target[:options]"),
+    ("volume-driver", "", "str", "string", "Volume driver", _VOLUME),
+    ("volumes-from", "", "list", "list", "Take the mounts of another container", _VOLUME),
+    ("workdir", "w", "str", "string", "Directory inside the container to run in"),
+)  # fmt: skip
+
+CREATE: tuple[Row, ...] = _COMMON
+
+RUN: tuple[Row, ...] = tuple(
+    sorted(
+        (
+            *_COMMON,
+            ("detach", "d", "bool", "", "Leave the container running and print its ID"),
+            ("detach-keys", "", "str", "string", "Key sequence that detaches from the container"),
+            ("explain", "", "bool", "", "Print the runtime spec and the tape, run nothing"),
+            ("sig-proxy", "", "bool", "", "Forward signals to the container", "", True),
+        )
+    )
+)  # fmt: skip

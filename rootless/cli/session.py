@@ -1,0 +1,187 @@
+"""What `run`, `start`, `attach` and `exec` share at the terminal.
+
+Terminal checks, the container ID file, pulling with a display, and turning the monitor's messages into
+exit codes and errors.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rootless.errors import (
+    CommandNotFoundError,
+    CommandNotInvokedError,
+    LaunchError,
+    RootlessError,
+    UsageError,
+)
+from rootless.runtime import attach as attaching
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from rootless.plan.request import RunRequest
+    from rootless.runtime.monitor import Client
+
+    from rootless.engine.context import Context
+
+    from .parse import Parsed
+
+
+def check_terminal(tty: bool, stdin: bool) -> None:
+    """Docker's refusal of -t -i when stdin is not a terminal."""
+    if tty and stdin and not os.isatty(0):
+        raise UsageError("the input device is not a TTY", exit_code=1)
+
+
+class IdFile:
+    """--cidfile: must not exist, holds the container's ID, is taken away if nothing was made."""
+
+    def __init__(self, path: str | None) -> None:
+        self.path = path
+        self.written = False
+        self.fd = -1
+
+    def __enter__(self) -> IdFile:
+        if self.path:
+            try:
+                self.fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+            except FileExistsError:
+                raise UsageError(
+                    f"container ID file found, make sure the other container isn't running "
+                    f"or delete {self.path}"
+                ) from None
+            except OSError as error:
+                raise UsageError(
+                    f"cannot create the container ID file {self.path}: "
+                    f"{os.strerror(error.errno or 0).lower()}"
+                ) from None
+        return self
+
+    def write(self, container_id: str) -> None:
+        """Put the ID into the file."""
+        if self.fd >= 0:
+            os.write(self.fd, container_id.encode())
+            self.written = True
+
+    def __exit__(self, *_: object) -> None:
+        if self.fd >= 0:
+            os.close(self.fd)
+            if not self.written and self.path:
+                os.unlink(self.path)
+
+
+def puller(ctx: Context, *, quiet: bool = False) -> Callable[[str, str], None]:
+    """A function that pulls (reference, platform) and shows it on stderr, as `docker run` does."""
+
+    def pull(reference: str, platform: str) -> None:
+        from rootless.engine import pull as pulling
+
+        from . import progress
+
+        if not quiet:
+            sys.stderr.write(f"Unable to find image '{reference}' locally\n")
+        sink = progress.sink(quiet=quiet, stream=sys.stderr)
+        with sink:
+            pulling.pull(ctx, reference, platform or None, sink)
+
+    return pull
+
+
+def unpack_notice(request: RunRequest) -> Callable[[str], None]:
+    """Says once, before it happens, that an ID map needs its own copy of the image's layers."""
+
+    def notice(map_key: str) -> None:
+        if map_key:
+            sys.stderr.write(
+                f"rootless: unpacking {request.image} once for --userns {request.userns}; "
+                "later runs with this map start at once\n"
+            )
+
+    return notice
+
+
+def warn_later(ctx: Context, args: Parsed, request: RunRequest) -> None:
+    """One warning per flag that is accepted and not enforced yet (promise 6)."""
+    for flag, text in args.later():
+        sys.stderr.write(f"rootless: warning: {flag}: {text}\n")
+    if request.publish and request.network in ("host", ""):
+        sys.stderr.write(
+            "rootless: warning: published ports are discarded when using host network mode\n"
+        )
+    _network_notice(ctx, args)
+
+
+def _network_notice(ctx: Context, args: Parsed) -> None:
+    """Once per user: containers share the host's network until a network driver is there."""
+    if args.get("network"):
+        return
+    marker = f"{ctx.paths.data_root}/.network-notice"
+    try:
+        os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except OSError:
+        return
+    sys.stderr.write(
+        "rootless: note: containers share the host's network (--network host) by default; "
+        "--network none isolates them (this is said once)\n"
+    )
+
+
+def detach_keys(ctx: Context, args: Parsed) -> bytes:
+    """The detach sequence: the flag's, else the configured one."""
+    text = args.get("detach_keys")
+    if text is None:
+        text = str(ctx.settings.get("run.detach_keys"))
+    return attaching.parse_detach_keys(text)
+
+
+def start_error(code: int, text: str) -> RootlessError:
+    """The error of a container that could be created and not started."""
+    kind = {127: CommandNotFoundError, 126: CommandNotInvokedError}.get(code, LaunchError)
+    return kind(f"cannot start container: {text}", exit_code=code)
+
+
+def started(client: Client) -> RootlessError | None:
+    """Wait until the container runs; the error if it does not."""
+    while True:
+        message = client.recv()
+        if message is None:
+            return LaunchError("cannot start container: its monitor ended without a word")
+        kind, payload = message
+        if kind == b"P":
+            return None
+        if kind == b"E":
+            return start_error(
+                int.from_bytes(payload[:4], "little"), payload[4:].decode("utf-8", "replace")
+            )
+
+
+def foreground(
+    ctx: Context,
+    client: Client,
+    container: Any,
+    request: RunRequest,
+    keys: bytes,
+    *,
+    sig_proxy: bool,
+) -> int:
+    """Attach to a container being started and give its exit code."""
+    result = attaching.attach(
+        client,
+        stdin="stdin" in request.attach and request.interactive,
+        stdout="stdout" in request.attach,
+        stderr="stderr" in request.attach,
+        tty=request.tty,
+        detach_keys=keys if request.tty else None,
+        sig_proxy=sig_proxy,
+    )
+    client.close()
+    if result.error is not None:
+        raise start_error(*result.error)
+    if result.detached:
+        return 0
+    if result.exit_code is None:
+        raise LaunchError(f"cannot wait for container {container.name}: its monitor was lost")
+    return int(result.exit_code)

@@ -1,0 +1,62 @@
+"""rootless start: start containers that exist."""
+
+from __future__ import annotations
+
+from rootless.plan.request import RunRequest
+
+from rootless.engine import lifecycle
+from rootless.engine import start as starting
+from rootless.engine.context import Context
+from rootless.errors import UsageError
+
+from . import many, session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .parse import Parsed
+
+
+def main(args: Parsed, env: Mapping[str, str]) -> int:
+    """Start containers; with -a or -i one, attached, whose exit code is given."""
+    ctx = Context.load(env)
+    if args.get("attach") or args.get("interactive"):
+        if len(args.args) > 1:
+            raise UsageError("you cannot start and attach multiple containers at once", exit_code=1)
+        return _attached(ctx, args)
+
+    def start(name: str) -> str:
+        container = ctx.containers.resolve(name)
+        if lifecycle.is_running(ctx, container):
+            return name
+        client = starting.start(ctx, container)
+        client.attach(stdin=False, stdout=False, stderr=False)
+        error = session.started(client)
+        client.close()
+        if error is not None:
+            raise error
+        return name
+
+    return many.each(args.args, start)
+
+
+def _attached(ctx: Context, args: Parsed) -> int:
+    container = ctx.containers.resolve(args.args[0])
+    request = RunRequest.from_dict(container.record["request"])
+    request.interactive = request.interactive and bool(args.get("interactive"))
+    request.attach = ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
+    session.check_terminal(request.tty, request.interactive)
+    if lifecycle.is_running(ctx, container):
+        from . import attach
+
+        return attach.to_running(ctx, container, request, args)
+    client = starting.start(ctx, container)
+    return session.foreground(
+        ctx,
+        client,
+        container,
+        request,
+        session.detach_keys(ctx, args),
+        sig_proxy=args.get("sig_proxy") is not False and not request.tty,
+    )

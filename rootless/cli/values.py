@@ -1,0 +1,108 @@
+"""Values of single flags: sizes, ulimits, devices, restart policies, stop signals.
+
+Each function takes the text a user typed and gives a plain value, or raises UsageError naming it.
+"""
+
+from __future__ import annotations
+
+from rootless.errors import UsageError
+
+_UNITS = {"b": 0, "k": 10, "m": 20, "g": 30, "t": 40, "p": 50}
+_RESTARTS = ("no", "always", "unless-stopped", "on-failure")
+
+
+def size(flag: str, text: str) -> int:
+    """A number of bytes: ``64m``, ``1g``, ``1.5GiB``, ``4096``; powers of 1024."""
+    body = text.strip().lower()
+    number = body.rstrip("bkmgtpi ")
+    suffix = body[len(number) :].strip()
+    if suffix.endswith("b") and suffix != "b":
+        suffix = suffix[:-1]
+    suffix = suffix.removesuffix("i") if len(suffix) > 1 else suffix
+    try:
+        value = float(number)
+        shift = _UNITS[suffix or "b"]
+    except (ValueError, KeyError):
+        raise UsageError(f"invalid argument {text!r} for {flag}: invalid size: {text!r}") from None
+    if value < 0 or value != value or value * (1 << shift) >= 1 << 63:  # noqa: PLR0124  (NaN)
+        raise UsageError(f"invalid argument {text!r} for {flag}: invalid size: {text!r}")
+    return int(value * (1 << shift))
+
+
+def ulimit(text: str) -> tuple[str, int, int]:
+    """``name=soft[:hard]``; -1 is unlimited."""
+    name, equals, limits = text.partition("=")
+    if not equals or not name:
+        raise UsageError(f"invalid ulimit argument: {text}")
+    soft, colon, hard = limits.partition(":")
+    try:
+        low = int(soft)
+        high = int(hard) if colon else low
+    except ValueError:
+        raise UsageError(f"invalid ulimit argument: {text}: limits must be numbers") from None
+    if (low > high and high != -1) or (low == -1 and high != -1):
+        raise UsageError(
+            f"invalid ulimit argument: {text}: "
+            f"ulimit soft limit must be less than or equal to hard limit: {low} > {high}"
+        )
+    return name, low, high
+
+
+def device(text: str) -> tuple[str, str, str]:
+    """``host[:container][:permissions]``."""
+    parts = text.split(":")
+    if len(parts) > 3 or not parts[0]:
+        raise UsageError(f"invalid device specification: {text}")
+    host, inside, permissions = parts[0], parts[0], "rwm"
+    if len(parts) == 2:
+        if _is_permissions(parts[1]):
+            permissions = parts[1]
+        else:
+            inside = parts[1]
+    elif len(parts) == 3:
+        inside, permissions = parts[1] or host, parts[2]
+        if not _is_permissions(permissions):
+            raise UsageError(f"invalid device mode: {permissions}")
+    if not inside.startswith("/"):
+        raise UsageError(f"invalid device specification: {text}: {inside} is not an absolute path")
+    return host, inside, permissions
+
+
+def _is_permissions(text: str) -> bool:
+    return bool(text) and len(text) <= 3 and not text.strip("rwm")
+
+
+def restart(text: str) -> tuple[str, int]:
+    """``no``, ``always``, ``unless-stopped`` or ``on-failure[:count]``."""
+    name, colon, count = text.partition(":")
+    if name and name not in _RESTARTS:
+        raise UsageError(
+            f"invalid restart policy: unknown policy '{name}'; "
+            "use one of 'no', 'always', 'on-failure', or 'unless-stopped'"
+        )
+    if not colon:
+        return name or "no", 0
+    if name != "on-failure":
+        raise UsageError(
+            "invalid restart policy: maximum retry count can only be used with 'on-failure'"
+        )
+    if not count.isdigit():
+        raise UsageError("invalid restart policy format: maximum retry count must be an integer")
+    return name, int(count)
+
+
+def tmpfs(text: str) -> tuple[str, str]:
+    """``destination[:options]``."""
+    path, _, options = text.partition(":")
+    if not path.startswith("/"):
+        raise UsageError(f"invalid tmpfs mount {text!r}: mount path must be absolute")
+    return path, options
+
+
+def boolean(flag: str, text: str) -> bool:
+    """The words Go's ParseBool takes."""
+    if text in ("1", "t", "T", "TRUE", "true", "True"):
+        return True
+    if text in ("0", "f", "F", "FALSE", "false", "False"):
+        return False
+    raise UsageError(f"invalid boolean value {text!r} for {flag}")

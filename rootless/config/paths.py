@@ -1,0 +1,149 @@
+"""Where things live on disk: data that stays, state of this boot, the installed programs.
+
+The runtime directory is keyed by boot and host, so that what an earlier boot or another node left behind
+is never believed.  A directory that others could have made is refused, not repaired.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from rootless.errors import HostError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .settings import Settings
+
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+class Paths:
+    """Directories as text; see docs/architecture.md for what is in them."""
+
+    __slots__ = (
+        "cache",
+        "conf",
+        "containers",
+        "data_root",
+        "images",
+        "layers",
+        "libexec",
+        "names",
+        "realms",
+        "run_containers",
+        "runtime_root",
+        "trash",
+    )
+
+    def __init__(self, data_root: str, runtime_root: str, libexec: str, conf: str) -> None:
+        self.data_root = data_root
+        self.images = f"{data_root}/images"
+        self.layers = f"{data_root}/layers"
+        self.containers = f"{data_root}/containers"
+        self.names = f"{data_root}/names"
+        self.trash = f"{data_root}/trash"
+        self.cache = f"{data_root}/cache"
+        self.runtime_root = runtime_root
+        self.run_containers = f"{runtime_root}/c"
+        self.realms = f"{runtime_root}/realm"
+        self.libexec = libexec
+        self.conf = conf
+
+    @classmethod
+    def load(cls, settings: Settings, env: Mapping[str, str], uid: int, boot_id: str) -> Paths:
+        """The paths of user UID, the two roots made where missing; raises HostError."""
+        data = str(settings.get("storage.root")) or default_data_root(env, uid)
+        runtime = str(settings.get("storage.runtime_dir")) or runtime_base(env, uid)
+        runtime_root = f"{runtime}/{boot_key(boot_id)}"
+        _private(runtime_root, uid)
+        try:
+            os.makedirs(data, 0o700, exist_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"cannot make {data}: {os.strerror(error.errno or 0).lower()}",
+                hint="set storage.root (or ROOTLESS_STORAGE_ROOT) to a directory you can write",
+            ) from None
+        libexec = str(settings.get("helpers.libexec")) or env.get("ROOTLESS_LIBEXEC", "")
+        return cls(
+            os.path.abspath(data), runtime_root, libexec or f"{_PACKAGE}/libexec", conf_dir(env)
+        )
+
+
+def conf_dir(env: Mapping[str, str]) -> str:
+    """Directory of the packaged configuration files."""
+    chosen = env.get("ROOTLESS_CONF", "")
+    if chosen:
+        return chosen
+    packaged = f"{_PACKAGE}/conf"
+    return packaged if os.path.isdir(packaged) else f"{os.path.dirname(_PACKAGE)}/conf"
+
+
+def default_data_root(env: Mapping[str, str], uid: int) -> str:
+    """$XDG_DATA_HOME/rootless, else ~/.local/share/rootless."""
+    base = env.get("XDG_DATA_HOME", "")
+    if base.startswith("/"):
+        return f"{base}/rootless"
+    home = env.get("HOME", "")
+    if not home.startswith("/"):
+        import pwd
+
+        try:
+            home = pwd.getpwuid(uid).pw_dir
+        except KeyError:
+            raise HostError(
+                f"cannot find a home directory: HOME is not set and uid {uid} has no passwd entry",
+                hint="set HOME or ROOTLESS_STORAGE_ROOT",
+            ) from None
+    return f"{home}/.local/share/rootless"
+
+
+def boot_key(boot_id: str) -> str:
+    """Twelve hex digits that name this boot of this host (FNV-1a; a file name, not a secret)."""
+    value = 0xCBF29CE484222325
+    for byte in (boot_id + os.uname().nodename).encode():
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return f"{value:016x}"[:12]
+
+
+def runtime_base(env: Mapping[str, str], uid: int) -> str:
+    """$XDG_RUNTIME_DIR/rootless where that directory is ours and private, else /tmp/rootless-UID."""
+    base = env.get("XDG_RUNTIME_DIR", "")
+    if base.startswith("/") and _usable(base, uid):
+        return f"{base}/rootless"
+    return f"/tmp/rootless-{uid}"
+
+
+def _usable(path: str, uid: int) -> bool:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return False
+    private = info.st_uid == uid and not info.st_mode & 0o077
+    return stat.S_ISDIR(info.st_mode) and private and os.access(path, os.W_OK)
+
+
+def _private(path: str, uid: int) -> None:
+    """Make PATH with its parent, and refuse either where it is not a directory of ours alone."""
+    for directory in (os.path.dirname(path), path):
+        try:
+            os.mkdir(directory, 0o700)
+        except FileExistsError:
+            pass
+        except FileNotFoundError:
+            os.makedirs(directory, 0o700, exist_ok=True)
+        except OSError as error:
+            raise HostError(
+                f"cannot make the runtime directory {directory}: "
+                f"{os.strerror(error.errno or 0).lower()}",
+                hint="set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
+            ) from None
+        info = os.lstat(directory)
+        if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid or info.st_mode & 0o022:
+            raise HostError(
+                f"cannot use the runtime directory {directory}: "
+                "it is not a directory that only you can write",
+                hint=f"remove {directory}, or set XDG_RUNTIME_DIR",
+            )

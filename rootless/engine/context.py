@@ -1,0 +1,128 @@
+"""What one command works with: settings, paths, facts, stores and the realm, each made when asked for.
+
+No module-level state: two contexts can live side by side in one process (the API service, a warm
+planner).
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless.config import paths as config_paths
+from rootless.config import settings as config_settings
+from rootless.errors import StorageError
+from rootless.linux import proc
+from rootless.plan import idmap, launch, tape
+from rootless.runtime import realm as realms
+from rootless.store.blobs import BlobStore
+from rootless.store.containers import ContainerStore
+from rootless.store.images import ImageStore
+from rootless.store.layers import LayerStore
+
+from . import facts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from rootless.config.paths import Paths
+    from rootless.config.settings import Settings
+    from rootless.drivers.snapshot.base import SnapshotDriver
+    from rootless.facts import HostFacts
+
+
+class Context:
+    """Everything a use case needs to know about where and as whom it runs."""
+
+    def __init__(self, env: Mapping[str, str], settings: Settings, paths: Paths) -> None:
+        self.env = env
+        self.settings = settings
+        self.paths = paths
+        self._facts: HostFacts | None = None
+        self._realm: realms.Realm | None = None
+        self._containers: ContainerStore | None = None
+        self._images: ImageStore | None = None
+        self._blobs: BlobStore | None = None
+        self._driver: SnapshotDriver | None = None
+
+    @classmethod
+    def load(cls, env: Mapping[str, str]) -> Context:
+        """The context of this process's user and environment."""
+        uid = os.getuid()
+        settings = config_settings.load(env, uid)
+        return cls(env, settings, config_paths.Paths.load(settings, env, uid, proc.boot_id()))
+
+    @property
+    def facts(self) -> HostFacts:
+        """What this machine can do: cached since boot, probed else."""
+        if self._facts is None:
+            self._facts = facts.load(self.paths)
+        return self._facts
+
+    @property
+    def realm(self) -> realms.Realm:
+        """The user's namespaces, made if need be."""
+        if self._realm is None:
+            self._realm = realms.ensure(self.paths, self.facts)
+        return self._realm
+
+    @property
+    def containers(self) -> ContainerStore:
+        """Containers on disk."""
+        if self._containers is None:
+            self._containers = ContainerStore(self.paths)
+        return self._containers
+
+    @property
+    def images(self) -> ImageStore:
+        """Images on disk."""
+        if self._images is None:
+            self._images = ImageStore(self.paths)
+        return self._images
+
+    @property
+    def blobs(self) -> BlobStore:
+        """Blobs on disk."""
+        if self._blobs is None:
+            self._blobs = BlobStore(self.paths)
+        return self._blobs
+
+    @property
+    def driver(self) -> SnapshotDriver:
+        """The storage driver: what the configuration names, or the best this machine has."""
+        if self._driver is None:
+            from rootless.drivers import snapshot
+
+            self._driver = snapshot.choose(str(self.settings.get("storage.driver")), self.facts)
+        return self._driver
+
+    def layers(self, map_key: str = "") -> LayerStore:
+        """Unpacked layers in the driver's format, for one ID map."""
+        return LayerStore(self.paths, self.driver.layer_format, map_key)
+
+    def run_in_realm(self, argv: Sequence[str], fds: Mapping[int, int], map_key: str = "") -> int:
+        """Start ARGV as root of the realm (or of the nested map that MAP_KEY names); its pid.
+
+        FDS maps descriptors of the child to ours; 0, 1 and 2 are /dev/null unless given.  The caller
+        reaps the pid with waitpid.
+        """
+        ids = idmap.from_key(map_key, self.facts)
+        return self._play(
+            launch.unpack_tape(self.facts, argv, [], ids), f"start {argv[0]} in the realm", fds
+        )
+
+    def remove_trees(self, paths: Iterable[str]) -> None:
+        """Remove directories that hold files of subordinate IDs; raises StorageError if it cannot."""
+        wanted = list(paths)
+        if not wanted:
+            return
+        pid = self._play(launch.remove_tape(wanted), f"remove {wanted[0]}", {})
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if status:
+            raise StorageError(
+                f"cannot remove {wanted[0]}: the launcher ended with status {status}"
+            )
+
+    def _play(self, ops: Iterable[tape.Op], what: str, fds: Mapping[int, int]) -> int:
+        table = {realms.USER_FD: self.realm.user_fd, realms.NET_FD: self.realm.net_fd, **fds}
+        return realms.play(self.paths.libexec, tape.encode(ops), what, table)

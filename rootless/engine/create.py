@@ -1,0 +1,123 @@
+"""Creating a container: the image is found (or pulled), the request checked, the record written.
+
+After create() the container is on disk and nothing runs.  Everything that can be refused without
+running is refused here, before anything is made.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless.errors import ImageNotFoundError, UsageError
+from rootless.plan import idmap
+from rootless.plan.image import ImageConfig
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from rootless.plan.request import RunRequest
+    from rootless.store.containers import Container
+    from rootless.store.images import ImageRecord
+
+    from .context import Context
+
+    Pull = Callable[[str, str], None]
+
+
+def image_for(ctx: Context, request: RunRequest, policy: str, pull: Pull) -> ImageRecord:
+    """The image the request names, pulled by PULL(reference, platform) as POLICY says.
+
+    POLICY is always, missing or never.  Raises ImageNotFoundError.
+    """
+    if policy == "always":
+        pull(request.image, request.platform)
+    try:
+        record = ctx.images.resolve(request.image)
+        if _fits(record, request.platform):
+            return record
+    except ImageNotFoundError:
+        if policy != "never":
+            from . import embedded
+
+            if embedded.provides(request.image):
+                embedded.hello_image(ctx)
+                return ctx.images.resolve(request.image)
+    if policy == "never":
+        raise ImageNotFoundError(f"no such image: {request.image}")
+    pull(request.image, request.platform)
+    return ctx.images.resolve(request.image)
+
+
+def _fits(record: ImageRecord, platform: str) -> bool:
+    if not platform:
+        return True
+    from rootless.oci import platform as platforms
+
+    wanted = platforms.parse(platform)
+    have = platforms.parse(
+        "/".join(
+            str(record.config.get(key))
+            for key in ("os", "architecture", "variant")
+            if record.config.get(key)
+        )
+    )
+    return bool(platforms.matches(wanted, have))
+
+
+def create(
+    ctx: Context,
+    request: RunRequest,
+    *,
+    policy: str = "missing",
+    pull: Pull,
+    on_unpack: Callable[[str], None] | None = None,
+) -> Container:
+    """Make a container and give it back; raises before anything is on disk if it cannot be."""
+    from . import start
+
+    record: dict[str, Any] = {
+        "version": 1,
+        "id": os.urandom(32).hex(),
+        "created": time.time(),
+        "image": request.image,
+        "image_id": "",
+        "layers": [],
+        "image_config": {},
+        "driver": "",
+        "layer_format": "",
+        "map_key": "",
+    }
+    if request.rootfs:
+        if not os.path.isdir(request.rootfs):
+            raise UsageError(f"cannot use root filesystem {request.rootfs}: it is not a directory")
+        image = ImageConfig.from_dict({})
+    else:
+        found = image_for(ctx, request, policy, pull)
+        image = ImageConfig.from_dict(found.config)
+        record["image_id"] = found.id
+        record["layers"] = list(image.diff_ids)
+        record["driver"] = ctx.driver.name
+        record["layer_format"] = ctx.driver.layer_format
+        record["map_key"] = idmap.map_key(request, ctx.facts)
+    record["image_config"] = image.to_dict()
+    record["request"] = request.to_dict()
+    spec = start.build_spec(ctx, record, request, image)
+    record["path"] = spec["process"]["args"][0]
+    record["args"] = spec["process"]["args"][1:]
+    if not request.rootfs:
+        ensure_layers(ctx, record, on_unpack)
+    return ctx.containers.create(record, request.name)
+
+
+def ensure_layers(
+    ctx: Context, record: dict[str, Any], on_unpack: Callable[[str], None] | None = None
+) -> None:
+    """Unpack what is missing of the record's layers; they are derived and may be gone."""
+    layers = ctx.layers(record["map_key"])
+    missing = [diff_id for diff_id in record["layers"] if not layers.present(diff_id)]
+    if missing:
+        from . import unpack
+
+        unpack.unpack_missing(ctx, record["image_id"], missing, record["map_key"], on_unpack)

@@ -1,0 +1,55 @@
+"""exec: a further process in a running container.
+
+An exec session is a monitor of its own without state: it plays a tape that joins the container's
+namespaces through the pid and start time of its first process.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless import jsonc
+from rootless.errors import ConflictError
+from rootless.linux import proc
+from rootless.plan import launch, tape
+from rootless.plan.request import ExecRequest
+from rootless.runtime import monitor
+
+from . import start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.runtime.monitor import Client
+    from rootless.store.containers import Container
+
+    from .context import Context
+
+
+def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
+    """Start REQUEST in CONTAINER; raises ConflictError if the container does not run."""
+    state = ctx.containers.read_state(container.id)
+    if state["status"] != "running":
+        raise ConflictError(f"container {container.id} is not running")
+    run_dir = start.run_dir(ctx, container.id)
+    with open(f"{run_dir}/config.json", "rb") as file:
+        spec = jsonc.loads(file.read())
+    ops = launch.exec_tape(spec, request, int(state["pid"]), int(state["pidStart"]), ctx.facts)
+    session = f"{run_dir}/exec-{os.urandom(16).hex()}"
+    os.mkdir(session, 0o700)
+    program = f"{session}/tape"
+    fd = os.open(program, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, tape.encode(ops))
+    finally:
+        os.close(fd)
+    options = monitor.MonitorOptions(
+        id=container.id,
+        launch=f"{ctx.paths.libexec}/launch",
+        tape=program,
+        run_dir=session,
+        boot_id=proc.boot_id(),
+        tty=request.tty,
+        stdin=request.interactive,
+        stdin_once=request.interactive,
+    )
+    return monitor.spawn(ctx.paths.libexec, options)

@@ -1,0 +1,117 @@
+"""What `info` tells: counts, settings and this machine, with Docker's keys.
+
+COLD.  Asks the facts for what this machine can do, so the first call after a boot may probe.
+"""
+
+from __future__ import annotations
+
+import os
+
+import rootless
+from rootless.errors import RootlessError
+
+from . import listing
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from .context import Context
+
+
+def gather(ctx: Context) -> dict[str, Any]:
+    """Everything `info` shows."""
+    rows = listing.ps_rows(ctx, all=True)
+    by_status: dict[str, int] = {}
+    for row in rows:
+        by_status[row["status"]] = by_status.get(row["status"], 0) + 1
+    facts = ctx.facts
+    system = os.uname()
+    warnings: list[str] = []
+    running = by_status.get("running", 0) + by_status.get("restarting", 0)
+    paused = by_status.get("paused", 0)
+    return {
+        "ID": "",
+        "Containers": len(rows),
+        "ContainersRunning": running,
+        "ContainersPaused": paused,
+        "ContainersStopped": len(rows) - running - paused,
+        "Images": len(ctx.images.list()),
+        "Driver": _driver(ctx, warnings),
+        "DriverStatus": [
+            ["ID Map", facts.id_rung],
+            ["Native Overlay", "true" if facts.overlay else "false"],
+        ],
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["host", "none"],
+            "Authorization": None,
+            "Log": ["json-file", "none"],
+        },
+        "MemoryLimit": False,
+        "SwapLimit": False,
+        "CpuCfsPeriod": False,
+        "CpuCfsQuota": False,
+        "CPUShares": False,
+        "CPUSet": False,
+        "PidsLimit": False,
+        "IPv4Forwarding": True,
+        "Debug": ctx.env.get("ROOTLESS_DEBUG") == "1",
+        "OomKillDisable": False,
+        "LoggingDriver": str(ctx.settings.get("run.log_driver")),
+        "CgroupDriver": "none",
+        "CgroupVersion": "2" if facts.cgroup_mode == "unified" else "1",
+        "KernelVersion": system.release,
+        "OperatingSystem": operating_system(),
+        "OSVersion": _release().get("VERSION_ID", ""),
+        "OSType": "linux",
+        "Architecture": system.machine,
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "NCPU": len(os.sched_getaffinity(0)),
+        "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "DockerRootDir": ctx.paths.data_root,
+        "RuntimeDir": ctx.paths.runtime_root,
+        "HttpProxy": ctx.env.get("http_proxy", ctx.env.get("HTTP_PROXY", "")),
+        "HttpsProxy": ctx.env.get("https_proxy", ctx.env.get("HTTPS_PROXY", "")),
+        "NoProxy": ctx.env.get("no_proxy", ctx.env.get("NO_PROXY", "")),
+        "Name": system.nodename,
+        "Labels": [],
+        "ExperimentalBuild": False,
+        "ServerVersion": rootless.__version__,
+        "Runtimes": {"rootless": {"path": "rootless"}},
+        "DefaultRuntime": "rootless",
+        "LiveRestoreEnabled": True,
+        "InitBinary": "init",
+        "SecurityOptions": [
+            *(["name=seccomp,profile=builtin"] if facts.seccomp else []),
+            "name=rootless",
+            *(["name=cgroupns"] if facts.cgroup_ns else []),
+        ],
+        "Warnings": warnings or None,
+    }
+
+
+def _driver(ctx: Context, warnings: list[str]) -> str:
+    try:
+        return str(ctx.driver.name)
+    except RootlessError as error:
+        warnings.append(f"WARNING: {error.message}")
+        return ""
+
+
+def operating_system() -> str:
+    """The distribution's name for itself."""
+    return _release().get("PRETTY_NAME") or "Linux"
+
+
+def _release() -> dict[str, str]:
+    """The assignments of os-release."""
+    for path in ("/etc/os-release", "/usr/lib/os-release"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                lines = file.read().splitlines()
+        except OSError:
+            continue
+        pairs = [line.partition("=") for line in lines if "=" in line and line[:1] != "#"]
+        return {key: value.strip("\"'") for key, _, value in pairs}
+    return {}

@@ -1,0 +1,157 @@
+"""stop, kill, restart, wait, remove, rename: what is done to containers that exist."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from rootless.errors import ConflictError, NotFoundError
+from rootless.linux import proc
+from rootless.plan.request import RunRequest
+from rootless.runtime import monitor
+
+from . import signals, start
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from rootless.runtime.monitor import Client
+    from rootless.store.containers import Container
+
+    from .context import Context
+
+KILL_WAIT = 10.0
+
+
+def connect(ctx: Context, container: Container) -> Client | None:
+    """A connection to the container's monitor, or None where none lives."""
+    try:
+        return monitor.connect(f"{start.run_dir(ctx, container.id)}/sock")
+    except (OSError, NotFoundError):
+        return None
+
+
+def is_running(ctx: Context, container: Container) -> bool:
+    """Whether the container runs, or waits to be restarted."""
+    return ctx.containers.read_state(container.id)["status"] in ("running", "restarting", "paused")
+
+
+def stop(
+    ctx: Context, container: Container, *, timeout: int | None = None, signal: str = ""
+) -> bool:
+    """Stop the container and wait until it has ended; False where it did not run.
+
+    TIMEOUT in seconds (None: the container's own, or 10; negative: wait forever).
+    """
+    if not is_running(ctx, container):
+        return False
+    request = RunRequest.from_dict(container.record["request"])
+    number = signals.number(signal or stop_signal(container, request))
+    if timeout is None:
+        timeout = 10 if request.stop_timeout is None else request.stop_timeout
+    client = connect(ctx, container)
+    if client is None:
+        _kill_directly(ctx, container, 9)
+    else:
+        client.wait()
+        client.stop(number, timeout)
+        monitor.wait_exit(client)
+        client.close()
+    settle(ctx, container)
+    return True
+
+
+def stop_signal(container: Container, request: RunRequest) -> str:
+    """The signal a stop begins with: the request's, the image's, or TERM."""
+    return request.stop_signal or container.record["image_config"].get("stop_signal") or "SIGTERM"
+
+
+def kill(ctx: Context, container: Container, signal: str) -> None:
+    """Send SIGNAL to the container's first process; SIGKILL waits for the end, as Docker does."""
+    number = signals.number(signal)
+    if not is_running(ctx, container):
+        raise ConflictError(
+            f"cannot kill container: {container.name}: container {container.id} is not running"
+        )
+    client = connect(ctx, container)
+    if client is None:
+        _kill_directly(ctx, container, number)
+        return
+    request = RunRequest.from_dict(container.record["request"])
+    ends = number in (9, signals.number(stop_signal(container, request)))
+    if number == 9:
+        client.wait()
+    client.kill(number, manual_stop=ends)
+    if number == 9:
+        monitor.wait_exit(client)
+        client.close()
+        settle(ctx, container)
+        return
+    client.wait_ack()
+    client.close()
+
+
+def _kill_directly(ctx: Context, container: Container, number: int) -> None:
+    """Signal a container whose monitor is gone, never a stranger with its old pid."""
+    state = ctx.containers.read_state(container.id)
+    pid, born = int(state["pid"]), int(state["pidStart"])
+    if pid <= 0 or proc.starttime(pid) != born:
+        return
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+    deadline = time.monotonic() + KILL_WAIT
+    while number == 9 and proc.pid_alive(pid, born) and time.monotonic() < deadline:
+        time.sleep(0.005)
+
+
+def settle(ctx: Context, container: Container) -> None:
+    """Wait until the container's monitor is gone (it holds the lock) or the container is removed."""
+    path = f"{ctx.paths.containers}/{container.id}/lock"
+    deadline = time.monotonic() + KILL_WAIT
+    while start.is_locked(path) and time.monotonic() < deadline:
+        time.sleep(0.002)
+
+
+def restart(
+    ctx: Context, container: Container, *, timeout: int | None = None, signal: str = ""
+) -> Client:
+    """Stop the container if it runs, and start it."""
+    stop(ctx, container, timeout=timeout, signal=signal)
+    return start.start(ctx, container)
+
+
+def remove(ctx: Context, container: Container, *, force: bool = False) -> None:
+    """Remove the container; a running one only by FORCE, killed first."""
+    if is_running(ctx, container):
+        if not force:
+            raise ConflictError(
+                f"cannot remove container {container.name}: container is running: "
+                "stop the container before removing or force remove"
+            )
+        client = connect(ctx, container)
+        if client is None:
+            _kill_directly(ctx, container, 9)
+        else:
+            client.wait()
+            client.kill(9, manual_stop=True)
+            monitor.wait_exit(client)
+            client.close()
+        settle(ctx, container)
+    if not os.path.isdir(f"{ctx.paths.containers}/{container.id}"):
+        return  # it removed itself
+    trashed = ctx.containers.trash(container.id)
+    if trashed:
+        ctx.remove_trees([trashed])
+
+
+def wait(ctx: Context, container: Container) -> int:
+    """The container's exit code, once it has ended."""
+    client = connect(ctx, container) if is_running(ctx, container) else None
+    if client is not None:
+        client.wait()
+        code = monitor.wait_exit(client)
+        client.close()
+        if code is not None:
+            return code
+    return int(ctx.containers.read_state(container.id)["exitCode"])

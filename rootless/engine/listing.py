@@ -1,0 +1,170 @@
+"""Containers and images as rows: what `ps` and `images` show, before any wording.
+
+Reads the stores and gives plain values; knows no columns, no filters and no formats.  What vanishes
+while it is listed is left out.
+"""
+
+from __future__ import annotations
+
+import os
+
+from rootless import jsonc
+from rootless.errors import NotFoundError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rootless.store.containers import Container
+
+    from .context import Context
+
+RUNNING = ("running", "restarting", "paused")
+HOST_NETWORKS = ("", "host", "default", "bridge")
+
+
+def ps_rows(ctx: Context, *, all: bool = False) -> list[dict[str, Any]]:  # noqa: A002
+    """A row per container, the newest first; without ALL only those that run.
+
+    Keys: id, name, image (as typed), image_id, command (list), created (epoch seconds), status, state
+    (the state file), labels, mounts (list of MountRequest dicts), networks, ports, driver, request,
+    image_config, dir.
+    """
+    rows = []
+    for container, state in ctx.containers.scan():
+        if all or state["status"] in RUNNING:
+            try:
+                rows.append(_row(container, state))
+            except NotFoundError:
+                continue  # removed while we looked
+    rows.sort(key=lambda row: (-row["created"], row["id"]))
+    return rows
+
+
+def _row(container: Container, state: dict[str, Any]) -> dict[str, Any]:
+    record = container.record
+    request = record.get("request") or {}
+    image = record.get("image_config") or {}
+    return {
+        "id": container.id,
+        "name": container.name,
+        "image": record.get("image") or request.get("rootfs") or "",
+        "image_id": record.get("image_id") or "",
+        "command": [record.get("path") or "", *(record.get("args") or [])],
+        "created": float(record.get("created") or 0),
+        "status": state["status"],
+        "state": state,
+        "labels": labels(request, image),
+        "mounts": request.get("mounts") or [],
+        "networks": networks(request),
+        "ports": [],
+        "driver": record.get("driver") or "",
+        "request": request,
+        "image_config": image,
+        "dir": container.dir,
+    }
+
+
+def labels(request: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, str]:
+    """A container's labels: the image's, then the request's over them."""
+    return {**(image.get("labels") or {}), **(request.get("labels") or {})}
+
+
+def networks(request: Mapping[str, Any]) -> list[str]:
+    """The names of a container's networks; without a network driver all but `none` are the host's."""
+    name = str(request.get("network") or "")
+    if name.startswith("container:"):
+        return []
+    return ["host" if name in HOST_NETWORKS else name]
+
+
+def tree_size(path: str) -> int:
+    """Bytes in the files below PATH, hard links counted once; what may not be read counts nothing."""
+    total = 0
+    seen: set[tuple[int, int]] = set()
+    pending = [path]
+    while pending:
+        try:
+            with os.scandir(pending.pop()) as entries:
+                for entry in entries:
+                    try:
+                        info = entry.stat(follow_symlinks=False)
+                    except OSError:
+                        continue
+                    if entry.is_dir(follow_symlinks=False):
+                        pending.append(entry.path)
+                    elif info.st_nlink == 1:
+                        total += info.st_size
+                    elif (info.st_dev, info.st_ino) not in seen:
+                        seen.add((info.st_dev, info.st_ino))
+                        total += info.st_size
+        except OSError:
+            continue
+    return total
+
+
+def image_size(ctx: Context, image_id: str) -> int:
+    """Bytes of an image's layers; 0 where the image is gone."""
+    for image in ctx.images.list():
+        if image.id == image_id:
+            return int(image.size)
+    return 0
+
+
+def familiar(reference: str) -> str:
+    """A full reference as people write it: without the default registry and namespace."""
+    return reference.removeprefix("docker.io/").removeprefix("library/")
+
+
+def split_reference(reference: str) -> tuple[str, str, str]:
+    """(repository, tag, digest) of a reference; what it lacks is empty."""
+    name, _, digest = reference.partition("@")
+    head, slash, last = name.rpartition("/")
+    last, _, tag = last.partition(":")
+    return f"{head}{slash}{last}", tag, digest
+
+
+def image_rows(ctx: Context) -> list[dict[str, Any]]:
+    """A row per image, in no order.
+
+    Keys: id, references (full names), repo_tags, repo_digests (familiar names), created (RFC 3339 or
+    ""), size (bytes), labels, config.
+    """
+    rows = []
+    for image in ctx.images.list():
+        config = image.config or {}
+        references = list(image.references)
+        rows.append(
+            {
+                "id": image.id,
+                "references": references,
+                "repo_tags": [familiar(r) for r in references if "@" not in r],
+                "repo_digests": [familiar(r) for r in image.repo_digests],
+                "created": image.created,
+                "size": int(image.size),
+                "labels": (config.get("config") or {}).get("Labels") or {},
+                "config": config,
+            }
+        )
+    return rows
+
+
+def users_of_images(ctx: Context) -> dict[str, list[tuple[str, bool]]]:
+    """Image ID -> (container ID, whether it runs) of each container made from it."""
+    found: dict[str, list[tuple[str, bool]]] = {}
+    for row in ps_rows(ctx, all=True):
+        if row["image_id"]:
+            user = (row["id"], row["status"] in RUNNING)
+            found.setdefault(row["image_id"], []).append(user)
+    return found
+
+
+def spec_of(run_dir: str) -> dict[str, Any]:
+    """The runtime spec a container was last started with in this boot, or an empty dict."""
+    try:
+        with open(f"{run_dir}/config.json", "rb") as file:
+            found = jsonc.loads(file.read())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,263 @@
+"""Finding out what this machine can do, by doing it.
+
+Nothing is concluded from version numbers: a user namespace is made, an overlay is mounted, a directory of
+a lower layer is removed and made again.  The namespace probes are tapes, played by the same launcher that
+later starts containers, so that a profile that confines programs by name sees the right one.  This module
+does not know how a tape is encoded; it is given PLAY.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import shutil
+import subprocess
+
+from rootless.facts import HostFacts
+
+from . import proc
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Callable
+
+    from rootless.facts import Extent
+
+    # operations -> (errno, reason); (0, "") when the whole tape was played
+    Play = Callable[[list[tuple[str, tuple[Any, ...]]]], tuple[int, str]]
+
+NEWNS, NEWUSER, NEWPID = 0x00020000, 0x10000000, 0x20000000
+MS_REC_SLAVE = 0x4000 | 0x80000
+DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+# Numbers above 423 are the same on every architecture.
+CALLS = {"openat2": 437, "mount_setattr": 442, "close_range": 436, "pidfd": 434}
+ALLOW_ALL = bytes.fromhex("060000000000ff7f")  # BPF_RET | SECCOMP_RET_ALLOW
+HELPER_DIRS = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
+
+
+def probe(data_root: str, play: Play) -> HostFacts:
+    """The facts of this machine for the current user; takes some tens of milliseconds."""
+    uid, gid = os.getuid(), os.getgid()
+    number, userns_error = play(_single(NEWUSER, uid, gid))
+    if number:
+        userns_error = explain_userns(number, userns_error)
+    facts = HostFacts(
+        uid=uid,
+        gid=gid,
+        user=user_name(uid),
+        kernel=kernel_version(os.uname().release),
+        arch=os.uname().machine,
+        userns_error=userns_error,
+        newuidmap=find_helper("newuidmap"),
+        newgidmap=find_helper("newgidmap"),
+        fuse=_opens("/dev/fuse"),
+        net_tun=_opens("/dev/net/tun"),
+        cgroup_ns=os.path.exists("/proc/self/ns/cgroup"),
+        cgroup_mode=cgroup_mode(),
+        seccomp=play([("no_new_privs", ()), ("seccomp", (ALLOW_ALL, 0))])[0] == 0,
+        devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
+        **{name: _has_call(call) for name, call in CALLS.items()},
+    )
+    _probe_ids(facts, play)
+    _probe_filesystems(facts, data_root, play)
+    return facts
+
+
+def _single(flags: int, uid: int, gid: int) -> list[tuple[str, tuple[Any, ...]]]:
+    return [
+        ("clone", (flags, 3, f"0 {uid} 1\n", f"0 {gid} 1\n", "", "")),
+        ("set_ids", (0, 0)),
+    ]
+
+
+def explain_userns(number: int, reason: str) -> str:
+    """REASON with the line an administrator could add, as far as the machine tells which it is."""
+    if number == errno.ENOSPC:
+        return f"{reason}; an administrator can run: sysctl -w user.max_user_namespaces=15000"
+    for name, wanted in (
+        ("kernel/unprivileged_userns_clone", "1"),
+        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
+        ("user/max_user_namespaces", "15000"),
+    ):
+        try:
+            with open(f"/proc/sys/{name}", encoding="ascii") as file:
+                value = file.read().strip()
+        except OSError:
+            continue
+        if (wanted == "0" and value != "0") or (wanted != "0" and value == "0"):
+            key = name.replace("/", ".")
+            return f"{reason}; an administrator can run: sysctl -w {key}={wanted}"
+    return reason
+
+
+def user_name(uid: int) -> str:
+    """The login name of UID, or the number where it has none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def kernel_version(release: str) -> tuple[int, int, int]:
+    """(major, minor, patch) of a release like 6.1.0-18-amd64."""
+    numbers = []
+    for part in release.replace("-", ".").split(".")[:3]:
+        digits = part[: len(part) - len(part.lstrip("0123456789"))]
+        numbers.append(int(digits) if digits else 0)
+    major, minor, patch = (*numbers, 0, 0, 0)[:3]
+    return major, minor, patch
+
+
+def find_helper(name: str) -> str:
+    """Absolute path of newuidmap or newgidmap, or ""."""
+    return shutil.which(name, path=os.environ.get("PATH", "") + ":" + HELPER_DIRS) or ""
+
+
+def _opens(path: str) -> bool:
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _has_call(number: int) -> bool:
+    libc = ctypes.CDLL(None, use_errno=True)
+    bad = ctypes.c_long(-1)
+    libc.syscall(ctypes.c_long(number), bad, bad, bad, bad, bad)
+    return ctypes.get_errno() not in (errno.ENOSYS, errno.EPERM)
+
+
+def cgroup_mode() -> str:
+    """How the control groups are mounted: unified, hybrid, legacy or none."""
+    kinds = {}
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                before, _, after = line.partition(" - ")
+                kinds[before.split()[4]] = after.split()[0]
+    except OSError:
+        return "none"
+    if kinds.get("/sys/fs/cgroup") == "cgroup2":
+        return "unified"
+    below = {kind for path, kind in kinds.items() if path.startswith("/sys/fs/cgroup/")}
+    if "cgroup2" in below:
+        return "hybrid"
+    return "legacy" if "cgroup" in below else "none"
+
+
+def subordinate(path: str, user: str, uid: int) -> list[tuple[int, int]]:
+    """(first ID, count) of each range that the file at PATH gives to USER or to the number UID."""
+    ranges = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            for line in file:
+                parts = line.strip().split(":")
+                if len(parts) != 3 or parts[0] not in (user, str(uid)):
+                    continue
+                if parts[1].isdigit() and parts[2].isdigit() and int(parts[2]) > 0:
+                    ranges.append((int(parts[1]), int(parts[2])))
+    except OSError:
+        pass
+    return ranges or _getsubids(path, user)
+
+
+def _getsubids(path: str, user: str) -> list[tuple[int, int]]:
+    """Ranges that a name service gives (LDAP, SSSD), by the getsubids program where it is."""
+    program = shutil.which("getsubids")
+    if not program:
+        return []
+    argv = [program, *(["-g"] if path.endswith("subgid") else []), user]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10)
+    ranges = []
+    for line in done.stdout.splitlines():
+        words = line.split()  # "0: user 100000 65536"
+        if len(words) == 4 and words[2].isdigit() and words[3].isdigit():
+            ranges.append((int(words[2]), int(words[3])))
+    return ranges
+
+
+def extents(first: int, ranges: list[tuple[int, int]]) -> tuple[Extent, ...]:
+    """The realm's map: ID 0 is the caller, 1 and up are the ranges one after the other."""
+    found: list[Extent] = [(0, first, 1)]
+    inside = 1
+    for start, count in ranges:
+        if start <= first < start + count:
+            continue  # the caller's own ID cannot be mapped twice
+        found.append((inside, start, count))
+        inside += count
+    return tuple(found)
+
+
+def _probe_ids(facts: HostFacts, play: Play) -> None:
+    own = proc.id_map("uid")
+    facts.id_rung = "single"
+    facts.uid_map, facts.gid_map = ((0, facts.uid, 1),), ((0, facts.gid, 1),)
+    if facts.userns_error:
+        return
+    if facts.uid == 0 and not proc.in_initial_userns() and sum(e[2] for e in own) > 1:
+        facts.id_rung = "nested"
+        facts.uid_map = tuple((inside, inside, count) for inside, _, count in own)
+        facts.gid_map = tuple((inside, inside, count) for inside, _, count in proc.id_map("gid"))
+        return
+    uids = subordinate("/etc/subuid", facts.user, facts.uid)
+    gids = subordinate("/etc/subgid", facts.user, facts.uid)
+    if not uids or not gids:
+        which = "/etc/subuid" if not uids else "/etc/subgid"
+        facts.subid_error = f"{which} has no range for {facts.user}"
+        return
+    if not facts.newuidmap or not facts.newgidmap:
+        facts.subid_error = "newuidmap and newgidmap are not installed (package uidmap)"
+        return
+    uid_map, gid_map = extents(facts.uid, uids), extents(facts.gid, gids)
+    lines = ["".join(f"{a} {b} {c}\n" for a, b, c in each) for each in (uid_map, gid_map)]
+    number, reason = play(
+        [
+            ("clone", (NEWUSER, 2, lines[0], lines[1], facts.newuidmap, facts.newgidmap)),
+            ("set_ids", (0, 0)),
+            ("set_ids", (1, 1)),
+        ]
+    )
+    if number:
+        facts.subid_error = reason
+        return
+    facts.id_rung, facts.uid_map, facts.gid_map = "subid", uid_map, gid_map
+
+
+def _probe_filesystems(facts: HostFacts, data_root: str, play: Play) -> None:
+    if facts.userns_error:
+        facts.overlay, facts.overlay_error = False, "there are no user namespaces"
+        return
+    top = f"{data_root}/.probe-{os.getpid()}"
+    dirs = [f"{top}/{name}" for name in ("lower/d/sub", "upper", "work", "merged", "root")]
+    for path in dirs:
+        os.makedirs(path, 0o755, exist_ok=True)
+    try:
+        number, reason = play(
+            [
+                *_single(NEWUSER | NEWNS, facts.uid, facts.gid),
+                ("propagation", ("/", MS_REC_SLAVE)),
+                ("overlay", ([f"{top}/lower"], *dirs[1:4], "userxattr")),
+                # Without working user.overlay xattrs, removing a lower directory fails (EIO).
+                ("rmtree", (f"{top}/merged/d",)),
+                ("mkdir_host", (f"{top}/merged/d", 0o755)),
+                ("rmtree", (f"{top}/merged/d",)),
+            ]
+        )
+        facts.overlay, facts.overlay_error = number == 0, reason
+        number, reason = play(
+            [
+                *_single(NEWUSER | NEWNS | NEWPID, facts.uid, facts.gid),
+                ("propagation", ("/", MS_REC_SLAVE)),
+                ("root_bind", (dirs[4], dirs[4])),
+                ("mount", ("proc", "proc", "/proc", 0xE, "", 1)),
+            ]
+        )
+        facts.masked_proc = number == errno.EPERM
+    finally:
+        shutil.rmtree(top, ignore_errors=True)
+        if os.path.isdir(top):
+            play([*_single(NEWUSER, facts.uid, facts.gid), ("rmtree", (top,))])

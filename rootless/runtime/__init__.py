@@ -1,0 +1,1 @@
+"""Running containers: the realm, the launcher's monitor, and terminals attached to it."""

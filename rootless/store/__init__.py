@@ -1,0 +1,1 @@
+"""What lies on disk: blobs, images, layers, containers, trash."""

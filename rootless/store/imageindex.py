@@ -1,0 +1,100 @@
+"""index.json of the image layout: which manifests there are and what they are called.
+
+Owns reading it and changing it: always whole, under ``images/index.lock``, by fsync and rename.
+Entries are manifest descriptors; what rootless adds stands in annotations that other OCI tools pass over.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from rootless import jsonc
+from rootless.errors import StorageError
+
+from . import files
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    Entry = dict[str, Any]
+
+REF_NAME = "org.opencontainers.image.ref.name"
+REPO_DIGEST = "io.rootless.repo-digest"
+IMAGE_ID = "io.rootless.image-id"
+REMOVED = "io.rootless.removed"
+_MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
+
+
+def note(entry: Entry, key: str) -> str:
+    """An annotation of an entry, or ""."""
+    value = (entry.get("annotations") or {}).get(key)
+    return value if isinstance(value, str) else ""
+
+
+def with_notes(entry: Entry, **changes: str) -> Entry:
+    """A copy of an entry with annotations changed: ref, repo_digest, image_id, removed; "" drops one."""
+    names = {"ref": REF_NAME, "repo_digest": REPO_DIGEST, "image_id": IMAGE_ID, "removed": REMOVED}
+    notes = dict(entry.get("annotations") or {})
+    for key, value in changes.items():
+        notes.pop(names[key], None)
+        if value:
+            notes[names[key]] = value
+    return {**entry, "annotations": notes}
+
+
+def load(images_dir: str) -> list[Entry]:
+    """The entries; none where there is no index yet.  Raises StorageError where it is damaged."""
+    path = f"{images_dir}/index.json"
+    try:
+        data = files.read(path)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise files.failure(f"read {path}", error) from None
+    try:
+        entries = jsonc.loads(data)["manifests"]
+        if all(isinstance(entry["digest"], str) for entry in entries):
+            return list(entries)
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise StorageError(f"cannot read {path}: it is no OCI image index")
+
+
+class Edit:
+    """Changing the index: ``with Edit(dir) as edit`` holds the lock; save() makes the change."""
+
+    def __init__(self, images_dir: str) -> None:
+        self._dir = images_dir
+        self._lock = -1
+        self.entries: list[Entry] = []
+
+    def __enter__(self) -> Edit:
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        try:
+            files.ensure_dir(self._dir)
+            self._lock = os.open(f"{self._dir}/index.lock", flags, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+        except OSError as error:
+            raise files.failure(f"lock {self._dir}/index.json", error) from None
+        try:
+            self.entries = load(self._dir)
+        except BaseException:
+            os.close(self._lock)
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._lock)
+
+    def save(self) -> None:
+        """Put the entries on disk."""
+        index = {"schemaVersion": 2, "mediaType": _MEDIA_TYPE, "manifests": self.entries}
+        try:
+            if not os.path.exists(f"{self._dir}/oci-layout"):
+                layout = b'{"imageLayoutVersion":"1.0.0"}'
+                files.replace(f"{self._dir}/oci-layout", layout, durable=True)
+            files.replace(f"{self._dir}/index.json", jsonc.dumps(index).encode(), durable=True)
+        except OSError as error:
+            raise files.failure(f"write {self._dir}/index.json", error) from None

@@ -52,19 +52,28 @@ def _make_pflag_like(parser: Any) -> Any:
     base: Any = type(parser)
 
     class Parser(base):  # type: ignore[misc]
-        def _explicit(self, option: Any, text: str, state: Any) -> None:
+        def _take(self, option: Any, text: str, state: Any) -> None:
+            """One value of one flag, refused at once where it is bad, as pflag does."""
+            value = parse.value(option.obj.type.option, text)
             if option.takes_value:
-                option.process(text, state)
+                option.process(value, state)
             else:
-                state.opts[option.dest] = text
+                state.opts[option.dest] = value
                 state.order.append(option.obj)
 
         def _match_long_opt(self, opt: str, explicit_value: Any, state: Any) -> None:
             option = self._long_opt.get(opt)
-            if option is not None and explicit_value is not None:
-                self._explicit(option, explicit_value, state)
-                return
-            super()._match_long_opt(opt, explicit_value, state)
+            if option is None:
+                if opt[:2] == "--":
+                    tail = "" if explicit_value is None else f"={explicit_value}"
+                    raise parse.unknown_flag(opt + tail, self._long_opt)
+                super()._match_long_opt(opt, explicit_value, state)
+            elif explicit_value is not None or not option.takes_value:
+                self._take(option, "true" if explicit_value is None else explicit_value, state)
+            elif state.rargs:
+                self._take(option, state.rargs.pop(0), state)
+            else:
+                raise UsageError(f"flag needs an argument: {opt}")
 
         def _match_short_opt(self, arg: str, state: Any) -> None:
             rest = arg[1:]
@@ -73,17 +82,17 @@ def _make_pflag_like(parser: Any) -> Any:
                 if option is None:
                     raise UsageError(f"unknown shorthand flag: '{rest[0]}' in -{rest}")
                 if len(rest) > 2 and rest[1] == "=":
-                    self._explicit(option, rest[2:], state)
+                    self._take(option, rest[2:], state)
                     return
                 if option.takes_value:
                     if rest[1:]:
-                        option.process(rest[1:], state)
+                        self._take(option, rest[1:], state)
                     elif state.rargs:
-                        option.process(state.rargs.pop(0), state)
+                        self._take(option, state.rargs.pop(0), state)
                     else:
                         raise UsageError(f"flag needs an argument: '{rest[0]}' in -{rest}")
                     return
-                option.process(None, state)
+                self._take(option, "true", state)
                 rest = rest[1:]
 
     parser.__class__ = Parser
@@ -173,14 +182,6 @@ def parse_words(command: commands.Command, words: Sequence[str], invoked: str = 
     parsed = parse.Parsed(command.name, made.table, invoked)
     try:
         ctx = made.make_context(command.name, list(words))
-    except click.NoSuchOption as error:
-        name = error.option_name[2:]
-        if not name or name[0] in "-=":
-            raise UsageError(f"bad flag syntax: {error.option_name}") from None
-        hint = parse.nearest(name, [option.long for option in made.table])
-        raise UsageError(f"unknown flag: --{name}", hint=hint) from None
-    except click.BadOptionUsage as error:
-        raise UsageError(f"flag needs an argument: {error.option_name}") from None
     except click.ClickException as error:
         raise UsageError(error.format_message()) from None
     given = click.core.ParameterSource.COMMANDLINE

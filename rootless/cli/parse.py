@@ -181,9 +181,7 @@ class _Parser:
             if name == "help":
                 self.parsed.help = True
                 return 0
-            if not name or name[0] in "-=":
-                raise UsageError(f"bad flag syntax: {word}")
-            raise UsageError(f"unknown flag: --{name}", hint=nearest(name, self.long))
+            raise unknown_flag(word, self.long)
         if equals:
             self._put(option, text)
             return 0
@@ -230,12 +228,15 @@ class _Parser:
             self.parsed.values[option.key] = found
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """The hint for a mistyped long flag, or an empty text."""
+def unknown_flag(word: str, known: Iterable[str]) -> UsageError:
+    """The error for the long flag WORD (``--foo`` or ``--foo=bar``), with the nearest of KNOWN."""
+    name = word[2:].partition("=")[0]
+    if not name or name[0] == "-":
+        return UsageError(f"bad flag syntax: {word}")
     from . import suggest
 
-    found = suggest.nearest(name, known)
-    return f"did you mean --{found}?" if found else ""
+    found = suggest.nearest(name, [one.removeprefix("--") for one in known])
+    return UsageError(f"unknown flag: --{name}", hint=f"did you mean --{found}?" if found else "")
 
 
 def parse(command: Command, words: Sequence[str], invoked: str = "") -> Parsed:

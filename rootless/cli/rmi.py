@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rootless.engine import listing
+from rootless.engine import garbage, listing
 from rootless.engine.context import Context
 from rootless.errors import ImageNotFoundError, RootlessError
 
@@ -38,5 +38,5 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         sys.stdout.write("".join(f"{line}\n" for line in lines))
     sys.stdout.flush()
     if freed:
-        ctx.collect_garbage()
+        garbage.collect(ctx)
     return code

@@ -15,7 +15,7 @@ from rootless.plan import launch, tape
 from rootless.plan.request import ExecRequest
 from rootless.runtime import monitor
 
-from . import start
+from . import filters, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,7 +33,14 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
     run_dir = start.run_dir(ctx, container.id)
     with open(f"{run_dir}/config.json", "rb") as file:
         spec = jsonc.loads(file.read())
-    ops = launch.exec_tape(spec, request, int(state["pid"]), int(state["pidStart"]), ctx.facts)
+    ops = launch.exec_tape(
+        spec,
+        request,
+        int(state["pid"]),
+        int(state["pidStart"]),
+        ctx.facts,
+        seccomp=lambda profile, caps: filters.program(ctx, profile, caps),
+    )
     session = f"{run_dir}/exec-{os.urandom(16).hex()}"
     os.mkdir(session, 0o700)
     program = f"{session}/tape"

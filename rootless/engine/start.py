@@ -18,7 +18,7 @@ from rootless.plan.image import ImageConfig
 from rootless.plan.request import Placement, RunRequest
 from rootless.runtime import monitor
 
-from . import hostfiles, join
+from . import filters, hostfiles, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def placement(ctx: Context, record: dict[str, Any], request: RunRequest) -> Plac
         hosts_file=f"{directory}/hosts",
         hostname_file=f"{directory}/hostname",
         resolv_file=f"{directory}/resolv.conf",
+        seccomp=lambda profile, caps: filters.program(ctx, profile, caps),
     )
     join.resolve(ctx, request, place)
     return place

@@ -15,7 +15,7 @@ Inherited descriptors: 5 the realm's user namespace, 6 its network namespace.
 
 from __future__ import annotations
 
-from rootless.errors import UsageError
+from rootless.errors import HostError, UsageError
 
 from . import caps, devices, idmap, mounts, namespaces, rlimits
 from . import spec as specs
@@ -45,7 +45,8 @@ _MAY_BE_ABSENT = ("/dev/mqueue", "/dev/shm", "/sys/fs/cgroup")
 def build_tape(spec: Spec, place: Placement, facts: HostFacts) -> list[Op]:
     """The operations that make and start the container of SPEC.
 
-    Raises UsageError for a spec that names what does not exist (an option, a limit, a capability).
+    Raises UsageError for a spec that names what does not exist (an option, a limit, a capability),
+    HostError where the spec wants a seccomp profile and PLACE.seccomp is None.
     """
     ops: list[Op] = []
     _enter_realm(ops, spec)
@@ -320,7 +321,11 @@ def _confine(
     )
     profile = _notes(spec).get(specs.SECCOMP, "unconfined")
     load: list[Op] = []
-    if profile != "unconfined" and facts.seccomp and seccomp is not None:
+    if profile != "unconfined" and facts.seccomp:
+        if seccomp is None:
+            raise HostError(
+                f"cannot load seccomp profile {profile}: there is nothing to compile it"
+            )
         names = sets.get("bounding") or () if profile_caps is None else profile_caps
         load = [("seccomp", (seccomp(profile, list(names)), 0))]
     if process.get("noNewPrivileges"):

@@ -284,8 +284,9 @@ class Placement:
     shared_shm    host directory that is /dev/shm for --ipc container: (its owner asked for shareable)
     auto_slot     number of the ID range for --userns auto; range K is K*size .. K*size+size-1
     volumes       destination -> host directory, for mounts of type volume and image
+    host_name     the host's own name, for --uts host; "" leaves HOSTNAME unset
     host_devices  device nodes of the host that this user can open, for --privileged
-    seccomp       gives the compiled program of a profile; None: filters are left out
+    seccomp       gives the compiled program of a profile
     """
 
     __slots__ = (
@@ -293,6 +294,7 @@ class Placement:
         "container_dir",
         "container_id",
         "host_devices",
+        "host_name",
         "hostname_file",
         "hosts_file",
         "joined",
@@ -344,3 +346,4 @@ class Placement:
         self.auto_slot = 0
         self.volumes: dict[str, str] = {}
         self.host_devices: list[str] = []
+        self.host_name = ""

@@ -119,8 +119,8 @@ def environment(
     base = [f"PATH={PATH}"]
     if chosen.modes["uts"] == namespaces.PRIVATE:
         base.append(f"HOSTNAME={hostname(request, place)}")
-    elif request.hostname:
-        base.append(f"HOSTNAME={request.hostname}")
+    elif chosen.modes["uts"] == namespaces.HOST and place.host_name:
+        base.append(f"HOSTNAME={place.host_name}")
     if request.tty:
         base.append("TERM=xterm")
     return merge([*base, *image.env], request.env, request.env_remove)

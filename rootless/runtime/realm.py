@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from rootless.config.paths import Paths
-
     from rootless.facts import Extent, HostFacts
 
 USER_FD = 5

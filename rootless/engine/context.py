@@ -49,6 +49,11 @@ class Context:
     def load(cls, env: Mapping[str, str]) -> Context:
         """The context of this process's user and environment."""
         uid = os.getuid()
+        if uid == 0 and proc.in_initial_userns():
+            from rootless.linux import service_user
+
+            env = service_user.become(env)
+            uid = os.getuid()
         settings = config_settings.load(env, uid)
         return cls(env, settings, config_paths.Paths.load(settings, env, uid, proc.boot_id()))
 

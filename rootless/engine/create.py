@@ -13,6 +13,8 @@ from rootless.errors import ImageNotFoundError, UsageError
 from rootless.plan import idmap
 from rootless.plan.image import ImageConfig
 
+from . import join
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
@@ -75,6 +77,24 @@ def create(
     on_unpack: Callable[[str], None] | None = None,
 ) -> Container:
     """Make a container and give it back; raises before anything is on disk if it cannot be."""
+    lock = -1
+    if request.userns.startswith("auto"):
+        lock = join.slot_lock(ctx)
+        request.userns = join.with_slot(ctx, request)
+    try:
+        return _create(ctx, request, policy, pull, on_unpack)
+    finally:
+        if lock >= 0:
+            os.close(lock)
+
+
+def _create(
+    ctx: Context,
+    request: RunRequest,
+    policy: str,
+    pull: Pull,
+    on_unpack: Callable[[str], None] | None,
+) -> Container:
     from . import start
 
     record: dict[str, Any] = {

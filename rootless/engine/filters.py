@@ -31,7 +31,9 @@ def profile_bytes(ctx: Context, profile: str) -> bytes:
             f"opening seccomp profile ({path}) failed: {os.strerror(error.errno or 0).lower()}"
         ) from None
     if len(data) > MAX_PROFILE:
-        raise UsageError(f"cannot use seccomp profile {path}: it is larger than {MAX_PROFILE} bytes")
+        raise UsageError(
+            f"cannot use seccomp profile {path}: it is larger than {MAX_PROFILE} bytes"
+        )
     return data
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import fcntl
 import os
+import stat
 
 from rootless.errors import ConflictError, IdMapError
+from rootless.plan import idmap
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,23 @@ def resolve(ctx: Context, request: RunRequest, place: Placement) -> None:
         ("uts", request.uts),
     ):
         if value.startswith("container:"):
-            place.joined[kind] = process_of(ctx, value[len("container:") :])
+            target = value[len("container:") :]
+            place.joined[kind] = process_of(ctx, target)
+            if _shares_host(ctx, target, kind):
+                # The kernel lets nobody enter the initial namespace again; we are in it.
+                del place.joined[kind]
+                setattr(request, kind, "host")
+                continue
+            if kind == "ipc":
+                place.shared_shm = shared_memory(ctx, target)
+    if request.privileged:
+        place.host_devices = host_devices()
+
+
+def _shares_host(ctx: Context, reference: str, kind: str) -> bool:
+    """Whether a container has no namespace of its own of this kind, but the host's."""
+    mode = ctx.containers.resolve(reference).record["request"][kind]
+    return mode == "host" or (kind == "network" and mode in ("", "default", "bridge"))
 
 
 def process_of(ctx: Context, reference: str) -> tuple[int, int]:
@@ -39,20 +57,56 @@ def process_of(ctx: Context, reference: str) -> tuple[int, int]:
     return int(state["pid"]), int(state["pidStart"])
 
 
-def claim_slot(ctx: Context, size: int) -> tuple[int, int]:
-    """(slot, open lock) of a free automatic range of SIZE IDs in the realm; raises IdMapError."""
+def with_slot(ctx: Context, request: RunRequest) -> str:
+    """The --userns value of an automatic map with a range that no other container has.
+
+    The caller holds :func:`slot_lock` until its own record is on disk.  Raises IdMapError.
+    """
+    size = idmap.auto_size(idmap.parse(request.userns))
     total = sum(extent[2] for extent in ctx.facts.uid_map)
-    directory = f"{ctx.paths.runtime_root}/auto-{size}"
-    os.makedirs(directory, 0o700, exist_ok=True)
+    taken = []
+    for container, _ in ctx.containers.scan():
+        text = container.record["request"]["userns"]
+        if text.startswith("auto:"):
+            other = idmap.parse(text)
+            taken.append((other.slot * idmap.auto_size(other), idmap.auto_size(other)))
     for slot in range(1, total // size):
-        fd = os.open(f"{directory}/{slot}", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(fd)
-            continue
-        return slot, fd
+        start = slot * size
+        if all(start + size <= low or low + count <= start for low, count in taken):
+            return idmap.with_slot(request.userns, slot)
     raise IdMapError(
         f"cannot map {size} IDs for --userns auto: all of the {total} subordinate IDs are taken",
         hint="give a smaller --userns auto:size=N, or ask for a larger range in /etc/subuid",
     )
+
+
+def slot_lock(ctx: Context) -> int:
+    """The lock under which automatic ranges are chosen; the caller closes it."""
+    fd = os.open(f"{ctx.paths.data_root}/auto.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    return fd
+
+
+def shared_memory(ctx: Context, reference: str) -> str:
+    """The directory that is /dev/shm of a container which shares it; raises ConflictError."""
+    container = ctx.containers.resolve(reference)
+    if container.record["request"]["ipc"] != "shareable":
+        raise ConflictError(
+            f"cannot join IPC of container {reference}: non-shareable IPC",
+            hint="start that container with --ipc shareable",
+        )
+    return f"{container.dir}/shm"
+
+
+def host_devices() -> list[str]:
+    """Device nodes below /dev that this user can open for reading and writing, for --privileged."""
+    found = []
+    for name in sorted(os.listdir("/dev")):
+        path = f"/dev/{name}"
+        try:
+            mode = os.lstat(path).st_mode
+        except OSError:
+            continue
+        if (stat.S_ISCHR(mode) or stat.S_ISBLK(mode)) and os.access(path, os.R_OK | os.W_OK):
+            found.append(path)
+    return found

@@ -88,27 +88,20 @@ def _tail_offset(fd: int, count: int) -> tuple[int, int]:
     if count <= 0 or not size:
         return size, 0
     found = 0
-    end = size
-    if os.pread(fd, 1, size - 1) != b"\n":
-        found = 1  # an unfinished line counts, whatever becomes of it
-        if count == 1:
-            end, found = size, 0
-    step = 1 << 16
+    end = size - 1 if os.pread(fd, 1, size - 1) == b"\n" else size
     while end > 0:
-        start = max(0, end - step)
+        start = max(0, end - (1 << 16))
         block = os.pread(fd, end - start, start)
         at = len(block)
-        if end == size and block[-1:] == b"\n":
-            at -= 1
         while True:
             at = block.rfind(b"\n", 0, at)
             if at < 0:
                 break
             found += 1
-            if found >= count:
+            if found == count:
                 return start + at + 1, count
         end = start
-    return 0, found + 1 if found < count else count
+    return 0, found + 1
 
 
 class Reader:

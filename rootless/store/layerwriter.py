@@ -65,6 +65,10 @@ class LayerWriter:
                 ) from None
         self._finish()
 
+    def close(self) -> None:
+        """Close what is still open, after an error too."""
+        self._forget()
+
     def _skip(self, what: str) -> None:
         self.skipped[what] = self.skipped.get(what, 0) + 1
 
@@ -160,6 +164,11 @@ class LayerWriter:
                 if target[:1] == b"/":
                     where = []
                 todo += [one for one in target.split(b"/")[::-1] if one not in (b"", b".")]
+            elif stat.S_ISCHR(mode):  # our own whiteout: what comes now replaces what it hides
+                os.unlink(part, dir_fd=parent)
+                os.mkdir(part, 0o755, dir_fd=parent)
+                where.append(part)
+                os.setxattr(self._open(b"/".join(where)), "user.overlay.opaque", b"y")
             else:
                 way = b"/".join([*where, part])
                 raise LayerError(

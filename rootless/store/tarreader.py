@@ -381,6 +381,8 @@ class TarReader:
                 self._left -= BLOCK
                 if wanted == 1 and b"\n" in data:
                     wanted = 1 + 2 * _int(data.partition(b"\n")[0])
+                    if wanted < 1:
+                        raise self._bad_sparse()
             self._checked_map(real, [_int(line) for line in data.split(b"\n")[1:wanted]])
         except (ValueError, KeyError):
             raise self._bad_sparse() from None

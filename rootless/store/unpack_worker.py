@@ -73,6 +73,7 @@ def _unpack(directory: int, options: dict[str, str]) -> dict[str, Any]:
         writer = LayerWriter(root, squash=_single_id())
         writer.apply(reader)
         reader.drain()
+        writer.close()
     finally:
         source.close()
     _check("blob", options.get("digest", ""), source.digest)

@@ -112,7 +112,7 @@ class Libseccomp:
                 if number == -1 or action == default:
                     continue
                 array = (_Comparison * max(1, len(comparisons)))(
-                    *((index, _OPS[op], a, b) for index, op, a, b in comparisons)
+                    *(_Comparison(index, _OPS[op], a, b) for index, op, a, b in comparisons)
                 )
                 result = self.lib.seccomp_rule_add_array(
                     context, action, number, len(comparisons), array

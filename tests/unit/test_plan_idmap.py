@@ -31,7 +31,7 @@ def realms(draw: st.DrawFn) -> tuple[tuple[int, int, int], ...]:
 def kernel_accepts(extents: Extents, parent: Extents) -> None:
     """map_write() in kernel/user_namespace.c: no overlaps, each line inside one parent extent."""
     assert 0 < len(extents) <= 340
-    for inside, outside, size in extents:
+    for _, outside, size in extents:
         assert size > 0
         assert any(start <= outside and outside + size <= start + n for start, _, n in parent)
     for index, (inside, outside, size) in enumerate(extents):

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import plan_bpf as bpf
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rootless.errors import HostError, UsageError
-from rootless.plan import caps, seccomp, seccomp_profile
+from rootless.plan import _syscalls, caps, seccomp, seccomp_profile
 
 PROFILE = (Path(__file__).parents[2] / "conf" / "seccomp.json").read_bytes()
 KERNEL = (6, 1, 0)
@@ -43,7 +44,7 @@ def rule(names: str, action: str = "SCMP_ACT_ALLOW", **more: object) -> dict[str
     return {"names": names.split(), "action": action, **more}
 
 
-def profile(*rules: dict[str, object], default: str = "SCMP_ACT_ERRNO") -> dict[str, object]:
+def profile(*rules: Mapping[str, object], default: str = "SCMP_ACT_ERRNO") -> dict[str, object]:
     return {"defaultAction": default, "syscalls": list(rules)}
 
 
@@ -153,7 +154,7 @@ class TestDefaultProfile:
         assert bpf.check(compiled(PROFILE, arch=arch)) < 400
 
     def test_names_are_known_somewhere(self) -> None:
-        known = set().union(*(seccomp_profile.numbers(a) for a in seccomp_profile._syscalls.TABLES))
+        known = set().union(*(seccomp_profile.numbers(a) for a in _syscalls.TABLES))
         wanted = {name for entry in json.loads(PROFILE)["syscalls"] for name in entry["names"]}
         # Of architectures without a table here, and of glibc's old names.
         elsewhere = {"s390_pci_mmio_read", "s390_pci_mmio_write", "s390_runtime_instr", "fstatat64"}

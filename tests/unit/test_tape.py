@@ -13,7 +13,7 @@ from rootless.plan import tape
 
 OPS = {name: signature for name, _, signature, _, _ in tape.OPS}
 CODES = {code: (name, signature) for name, code, signature, _, _ in tape.OPS}
-TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=("Cs",)), max_size=40)
+TEXT = st.text(st.characters(blacklist_characters="\0", blacklist_categories=["Cs"]), max_size=40)
 KINDS: dict[str, st.SearchStrategy[Any]] = {
     "i": st.integers(-(1 << 63), (1 << 63) - 1),
     "s": TEXT,

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from rootless.plan.request import RunRequest
-
 from rootless.engine import lifecycle
 from rootless.engine.context import Context
 from rootless.errors import ConflictError
+from rootless.plan.request import RunRequest
 
 from . import session
 

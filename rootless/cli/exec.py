@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from rootless.plan.request import ExecRequest, RunRequest
-
 from rootless.engine import execs
 from rootless.engine.context import Context
+from rootless.plan.request import ExecRequest, RunRequest
 
 from . import kvfile, session
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from rootless.plan.image import ImageConfig
-
 from rootless.engine import create as creating
+from rootless.engine import join
 from rootless.engine import start as starting
 from rootless.errors import ImageNotFoundError
-from rootless.plan import explain, idmap, launch
+from rootless.plan import explain, launch
 from rootless.plan import spec as specs
+from rootless.plan.image import ImageConfig
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from rootless.plan.request import RunRequest
-
     from rootless.engine.context import Context
+    from rootless.plan.request import RunRequest
 
 
 def main(ctx: Context, request: RunRequest) -> int:
@@ -25,7 +24,7 @@ def main(ctx: Context, request: RunRequest) -> int:
         "id": "0" * 64,
         "layers": [],
         "driver": "",
-        "map_key": idmap.map_key(request, ctx.facts),
+        "map_key": join.map_key(ctx, request),
     }
     image = ImageConfig.from_dict({})
     if not request.rootfs:

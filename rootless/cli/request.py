@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import os
 
-from rootless.plan.request import MountRequest, RunRequest
-
 from rootless.errors import UsageError
+from rootless.plan.request import MountRequest, RunRequest
 
 from . import kvfile, mountspec, values
 

@@ -22,10 +22,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Callable
 
+    from rootless.engine.context import Context
     from rootless.plan.request import RunRequest
     from rootless.runtime.monitor import Client
-
-    from rootless.engine.context import Context
 
     from .parse import Parsed
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from rootless.plan.request import RunRequest
-
 from rootless.engine import lifecycle
 from rootless.engine import start as starting
 from rootless.engine.context import Context
 from rootless.errors import UsageError
+from rootless.plan.request import RunRequest
 
 from . import many, session
 

@@ -10,7 +10,6 @@ import os
 import time
 
 from rootless.errors import ImageNotFoundError, UsageError
-from rootless.plan import idmap
 from rootless.plan.image import ImageConfig
 
 from . import join
@@ -120,7 +119,7 @@ def _create(
         record["layers"] = list(image.diff_ids)
         record["driver"] = ctx.driver.name
         record["layer_format"] = ctx.driver.layer_format
-        record["map_key"] = idmap.map_key(request, ctx.facts)
+        record["map_key"] = join.map_key(ctx, request)
     record["image_config"] = image.to_dict()
     record["request"] = request.to_dict()
     spec = start.build_spec(ctx, record, request, image)

@@ -42,6 +42,20 @@ def resolve(ctx: Context, request: RunRequest, place: Placement) -> None:
         place.host_devices = host_devices()
 
 
+def map_key(ctx: Context, request: RunRequest) -> str:
+    """Names the ID map of the container's layers: that of the container it joins, else its own.
+
+    Joining a container's pid, network, IPC or UTS namespace brings its user namespace along.
+    """
+    for kind in ("pid", "network", "ipc", "uts"):
+        value = getattr(request, kind)
+        if value.startswith("container:"):
+            target = value[len("container:") :]
+            if not _shares_host(ctx, target, kind):
+                return str(ctx.containers.resolve(target).record["map_key"])
+    return idmap.map_key(request, ctx.facts)
+
+
 def _shares_host(ctx: Context, reference: str, kind: str) -> bool:
     """Whether a container has no namespace of its own of this kind, but the host's."""
     mode = ctx.containers.resolve(reference).record["request"][kind]

@@ -7,10 +7,11 @@ import time
 
 from rootless.errors import ConflictError, NotFoundError
 from rootless.linux import proc
+from rootless.plan import signals
 from rootless.plan.request import RunRequest
 from rootless.runtime import monitor
 
-from . import signals, start
+from . import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ import fcntl
 import os
 
 from rootless import jsonc
-from rootless.errors import ConflictError
+from rootless.errors import ConflictError, UsageError
 from rootless.linux import proc
 from rootless.plan import launch, tape
 from rootless.plan import spec as specs
@@ -62,6 +62,7 @@ def placement(ctx: Context, record: dict[str, Any], request: RunRequest) -> Plac
         resolv_file=f"{directory}/resolv.conf",
         seccomp=lambda profile, caps: filters.program(ctx, profile, caps),
     )
+    place.host_name = os.uname().nodename
     join.resolve(ctx, request, place)
     return place
 
@@ -114,16 +115,23 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
 
 
 def _prepare(place: Placement, request: RunRequest, spec: dict[str, Any]) -> None:
-    for path in (place.upper, place.work, place.merged):
-        try:
-            os.mkdir(path, 0o755)
-        except FileExistsError:
-            pass
-    os.makedirs(place.run_dir, 0o700, exist_ok=True)
-    hostfiles.write(place.container_dir, request, spec.get("hostname") or "localhost")
+    """Directories and files that must be there before the tape is played.
+
+    The writable directories are the tape's own to make: their owner is the container's root, which
+    some ID maps make another than ours.
+    """
+    for path in (place.merged, place.run_dir):
+        os.makedirs(path, 0o700, exist_ok=True)
+    hostfiles.write(place.container_dir, request, spec.get("hostname") or os.uname().nodename)
     for mount in request.mounts:
         if mount.type == "bind" and mount.create_source and not os.path.lexists(mount.source):
-            os.makedirs(mount.source, 0o755, exist_ok=True)
+            try:
+                os.makedirs(mount.source, 0o755)
+            except OSError as error:
+                raise UsageError(
+                    f"cannot make mount source {mount.source}: "
+                    f"{os.strerror(error.errno or 0).lower()}"
+                ) from None
 
 
 def _options(

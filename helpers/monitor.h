@@ -140,7 +140,7 @@ void fd_close(int *fd);
 
 /* monitor_streams.c */
 bool streams_open(struct monitor *m, int child[3]);
-bool streams_adopt_pty(struct monitor *m, int master);
+void streams_adopt_pty(struct monitor *m, int master);
 bool streams_read(struct monitor *m, unsigned which);
 void streams_close(struct monitor *m, unsigned which);
 bool streams_drained(const struct monitor *m);
@@ -175,6 +175,7 @@ pid_t child_spawn(const char *path, char *const argv[], const int fds[FIRST_FREE
 
 /* monitor_life.c */
 void life_started(struct monitor *m);
+void life_describe(struct monitor *m, const char *reason, int error);
 void life_failed(struct monitor *m, int code, const char *reason, int error);
 void life_advance(struct monitor *m);
 int life_timeout(const struct monitor *m);

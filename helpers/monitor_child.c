@@ -22,15 +22,13 @@ static uint32_t get32(const unsigned char *from)
 	return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
 }
 
-/* Tells the monitor through the launcher's status socket that there is no launcher. */
+/* Tells the monitor through the launcher's status socket that there is no launcher: operation code 0. */
 static void report_exec_failure(int fd, int error)
 {
-	static const char text[] = "cannot execute the launcher";
-	unsigned char message[13 + sizeof text] = {'E', 255, 255, 255, 255};
+	unsigned char message[13] = {'E'};
 
 	message[9] = (unsigned char)error;
-	memcpy(message + 13, text, sizeof text - 1);
-	if (send(fd, message, 13 + sizeof text - 1, MSG_NOSIGNAL) < 0)
+	if (send(fd, message, sizeof message, MSG_NOSIGNAL) < 0)
 		return;
 }
 
@@ -114,13 +112,17 @@ static void take_failure(struct monitor *m, const unsigned char *data, size_t le
 		size = sizeof m->record.error - 1;
 	memcpy(m->record.error, data + 13, size);
 	m->record.error[size] = 0;
+	if (get32(data + 5) == 0)
+		life_describe(m, "cannot execute the launcher", (int)get32(data + 9));
 	m->failed = true;
 	m->failure_code = failure_code(get32(data + 5), get32(data + 9));
 }
 
 static void take_status(struct monitor *m, const unsigned char *data, size_t length, int fd)
 {
-	if (fd >= 0 && (data[0] != 'C' || !streams_adopt_pty(m, fd)) && data[0] != 'C')
+	if (fd >= 0 && data[0] == 'C')
+		streams_adopt_pty(m, fd);
+	else if (fd >= 0)
 		close(fd);
 	if (data[0] == 'P' && length == 5) {
 		m->init = (pid_t)get32(data + 1);

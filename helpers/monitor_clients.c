@@ -413,6 +413,8 @@ static bool receive_one(struct monitor *m, struct client *c)
 
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
+	if (count < 0 && errno == ECONNRESET)
+		return true; /* it left with messages of ours unread; said once, and its own are still there */
 	if (count == 1 && data[0] == 'I' && !input_has_room(m) && !input_refused(m) &&
 	    c->attached & ATTACH_STDIN) {
 		c->held = true;

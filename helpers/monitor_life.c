@@ -11,15 +11,19 @@
 #define DELAY_LIMIT_MS 60000
 #define STABLE_MS 10000 /* a life this long makes the delay start over */
 
-static void describe(struct monitor *m, const char *reason, int error)
+/* Notes why the container could not be started: REASON, and what ERROR means unless it is 0. */
+void life_describe(struct monitor *m, const char *reason, int error)
 {
+	const char *why = strerror(error);
+	char first = *why >= 'A' && *why <= 'Z' ? (char)(*why + 'a' - 'A') : *why;
 	struct text text;
 
 	text_init(&text, m->record.error, sizeof m->record.error - 1);
 	text_add(&text, reason);
 	if (error) {
 		text_add(&text, ": ");
-		text_add(&text, strerror(error));
+		text_bytes(&text, &first, 1);
+		text_add(&text, why + 1);
 	}
 	*text.at = 0;
 }
@@ -101,7 +105,7 @@ void life_failed(struct monitor *m, int code, const char *reason, int error)
 		}
 	m->init_ended = m->launcher_ended = true;
 	if (reason)
-		describe(m, reason, error);
+		life_describe(m, reason, error);
 	m->failed = true;
 	m->failure_code = m->exit_code = m->record.exit_code = code;
 	m->ended_ms = now_ms();

@@ -48,18 +48,17 @@ bool streams_open(struct monitor *m, int child[3])
 	return child[0] >= 0 && child[1] >= 0 && child[2] >= 0;
 }
 
-/* Takes the pty's master, also where it fails. */
-bool streams_adopt_pty(struct monitor *m, int master)
+/* Takes the pty's master, or closes it where it is of no use. */
+void streams_adopt_pty(struct monitor *m, int master)
 {
 	if (!m->config.tty || m->output[0].fd >= 0 || !set_nonblocking(master)) {
 		close(master);
-		return false;
+		return;
 	}
 	m->output[0].fd = master;
 	if (m->config.keep_stdin)
 		m->input.fd = fcntl(master, F_DUPFD_CLOEXEC, FIRST_FREE_FD);
 	streams_resize(m);
-	return true;
 }
 
 /* Gives the pty the size that a client last told. */

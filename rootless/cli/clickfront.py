@@ -8,24 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from rootless.errors import RootlessError, UsageError
+from rootless.errors import UsageError
 
-from . import commands, parse, render
+from . import cold, commands, parse, render
 from . import options as tables
 
-try:
-    import click
-except ImportError:  # started with -S: the packages beside the interpreter were not looked for
-    import site
+cold.enable("click")
 
-    site.main()
-    try:
-        import click
-    except ImportError as missing:
-        raise RootlessError(
-            f"cannot import {missing.name}: the installation is incomplete",
-            hint="run install.sh again",
-        ) from None
+import click  # noqa: E402  (found only now)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -14,9 +14,22 @@ from . import listing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import Any
 
+    from rootless.facts import HostFacts
+
     from .context import Context
+
+
+# What no control group enforces yet.
+_LIMITS = dict.fromkeys(
+    (
+        *("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet"),
+        *("PidsLimit", "OomKillDisable"),
+    ),
+    False,
+)
 
 
 def gather(ctx: Context) -> dict[str, Any]:
@@ -48,16 +61,9 @@ def gather(ctx: Context) -> dict[str, Any]:
             "Authorization": None,
             "Log": ["json-file", "none"],
         },
-        "MemoryLimit": False,
-        "SwapLimit": False,
-        "CpuCfsPeriod": False,
-        "CpuCfsQuota": False,
-        "CPUShares": False,
-        "CPUSet": False,
-        "PidsLimit": False,
+        **_LIMITS,
         "IPv4Forwarding": True,
         "Debug": ctx.env.get("ROOTLESS_DEBUG") == "1",
-        "OomKillDisable": False,
         "LoggingDriver": str(ctx.settings.get("run.log_driver")),
         "CgroupDriver": "none",
         "CgroupVersion": "2" if facts.cgroup_mode == "unified" else "1",
@@ -71,9 +77,7 @@ def gather(ctx: Context) -> dict[str, Any]:
         "MemTotal": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
         "DockerRootDir": ctx.paths.data_root,
         "RuntimeDir": ctx.paths.runtime_root,
-        "HttpProxy": ctx.env.get("http_proxy", ctx.env.get("HTTP_PROXY", "")),
-        "HttpsProxy": ctx.env.get("https_proxy", ctx.env.get("HTTPS_PROXY", "")),
-        "NoProxy": ctx.env.get("no_proxy", ctx.env.get("NO_PROXY", "")),
+        **_proxies(ctx.env),
         "Name": system.nodename,
         "Labels": [],
         "ExperimentalBuild": False,
@@ -82,12 +86,29 @@ def gather(ctx: Context) -> dict[str, Any]:
         "DefaultRuntime": "rootless",
         "LiveRestoreEnabled": True,
         "InitBinary": "init",
-        "SecurityOptions": [
-            *(["name=seccomp,profile=builtin"] if facts.seccomp else []),
-            "name=rootless",
-            *(["name=cgroupns"] if facts.cgroup_ns else []),
-        ],
+        "SecurityOptions": _security(facts),
         "Warnings": warnings or None,
+    }
+
+
+def _security(facts: HostFacts) -> list[str]:
+    """What keeps containers in, in the words of Docker."""
+    found = ["name=rootless"]
+    if facts.seccomp:
+        found.insert(0, "name=seccomp,profile=builtin")
+    if facts.cgroup_ns:
+        found.append("name=cgroupns")
+    return found
+
+
+def _proxies(env: Mapping[str, str]) -> dict[str, str]:
+    return {
+        key: env.get(name, env.get(name.upper(), ""))
+        for key, name in (
+            ("HttpProxy", "http_proxy"),
+            ("HttpsProxy", "https_proxy"),
+            ("NoProxy", "no_proxy"),
+        )
     }
 
 

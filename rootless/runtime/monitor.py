@@ -238,7 +238,9 @@ class Client:
         try:
             data = self._socket.recv(_MESSAGE_MAX)
         except ConnectionResetError:
-            data = b""
+            # The monitor ended with something of ours unread.  The kernel says so once, before what it
+            # has sent us, which is still there.
+            data = self._socket.recv(_MESSAGE_MAX)
         self._reap()
         return (data[:1], data[1:]) if data else None
 

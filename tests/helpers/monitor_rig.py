@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable, Optional
 
+import pytest
 from rootless.plan import tape
 from rootless.runtime import monitor
 from rootless.runtime.monitor import Client, MonitorOptions
@@ -73,7 +75,7 @@ class Rig:
         self.libexec = libexec
         self.clients: list[Client] = []
         self.monitors: set[int] = set()
-        (directory / "c").mkdir()
+        (directory / "c").mkdir(exist_ok=True)
 
     def path(self, name: str) -> str:
         return str(self.directory / name)
@@ -148,7 +150,8 @@ class Rig:
         return state
 
     def log(self, name: str = LOG) -> list[dict[str, Any]]:
-        lines = Path(self.path(name)).read_text().splitlines()
+        lines = Path(self.path(name)).read_bytes().split(b"\n")
+        assert lines.pop() == b"", "the log ends within a line"
         return [json.loads(line) for line in lines]
 
     def close(self) -> None:
@@ -209,3 +212,17 @@ def output(client: Client, stdin: bool = False) -> Heard:
     """Attach to everything and listen to the end."""
     client.attach(stdin=stdin, stdout=True, stderr=True)
     return listen(client)
+
+
+@pytest.fixture(scope="session")
+def libexec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with freshly built helper programs."""
+    return build(tmp_path_factory.mktemp("libexec") / "build")
+
+
+@pytest.fixture
+def rig(tmp_path: Path, libexec: Path) -> Iterator[Rig]:
+    """A container's directories; what still runs at the end is killed."""
+    made = Rig(tmp_path, libexec)
+    yield made
+    made.close()

@@ -10,7 +10,6 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,29 +18,22 @@ from monitor_rig import (
     Heard,
     Rig,
     alive,
-    build,
+    libexec,
     listen,
     output,
     receive,
+    rig,
     status_kb,
     until,
 )
 from rootless.runtime import monitor
 
+__all__ = ["libexec", "rig"]
+
 MIB = 1 << 20
 FAUCET = "import os,sys\nfor i in range(%d): os.write(1, bytes([i %% 251]) * 65536)"
 
 
-@pytest.fixture(scope="session")
-def libexec(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build(tmp_path_factory.mktemp("libexec") / "build")
-
-
-@pytest.fixture
-def rig(tmp_path: Path, libexec: Path) -> Iterator[Rig]:
-    made = Rig(tmp_path, libexec)
-    yield made
-    made.close()
 
 
 def feed(client: monitor.Client, data: bytes) -> None:

@@ -1,0 +1,1 @@
+"""Benchmarks beside the peers; never part of the test suite."""

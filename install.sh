@@ -268,7 +268,7 @@ put() { # SOURCE DESTINATION: by rename, and noted
 }
 
 : >"$NEW_MANIFEST"
-if "$PYTHON" "$SOURCE/man/build.py" "$VERSION_DIR/man" >/dev/null 2>&1; then
+if "$PYTHON" "$SOURCE/man/build.py" --out "$VERSION_DIR/man" >/dev/null 2>&1; then
     for page in "$VERSION_DIR"/man/*.[1-9]; do
         [ ! -e "$page" ] || put "$page" "$SHARE/man/man${page##*.}/${page##*/}"
     done

@@ -26,7 +26,7 @@ class _Context:
     memo: dict[str, str] = {}
 
 
-_scan = _json.make_scanner(_Context())
+_scan = _json.make_scanner(_Context())  # type: ignore[arg-type,unused-ignore]
 _SPACE = " \t\n\r"
 
 

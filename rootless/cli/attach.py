@@ -39,7 +39,6 @@ def to_running(ctx: Context, container: Container, request: RunRequest, args: Pa
     request.attach = ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
     session.check_terminal(request.tty, request.interactive)
     return session.foreground(
-        ctx,
         client,
         container,
         request,

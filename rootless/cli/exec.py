@@ -45,4 +45,4 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     streams.tty = request.tty
     streams.interactive = request.interactive
     streams.attach = ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
-    return session.foreground(ctx, client, container, streams, keys, sig_proxy=False)
+    return session.foreground(client, container, streams, keys, sig_proxy=False)

@@ -29,7 +29,7 @@ def main(ctx: Context, request: RunRequest) -> int:
     image = ImageConfig.from_dict({})
     if not request.rootfs:
 
-        def refuse(reference: str, platform: str) -> None:
+        def refuse(reference: str, _platform: str) -> None:
             raise ImageNotFoundError(
                 f"cannot explain a run of {reference}: the image is not here",
                 hint=f"rootless pull {reference}",

@@ -33,7 +33,7 @@ class LineSink(ProgressSink):
         self._stream = stream
         self._lock = threading.Lock()
 
-    def event(self, ident: str, status: str, current: int = 0, total: int = 0) -> None:
+    def event(self, ident: str, status: str, _current: int = 0, _total: int = 0) -> None:
         """Print the state unless it repeats with every chunk."""
         if status not in _QUIET_STATES:
             self.line(f"{ident}: {status}")

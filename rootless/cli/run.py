@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rootless.store.containers import Container
+
     from .parse import Parsed
 
 
@@ -47,11 +49,11 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     client = starting.start(ctx, container)
     keys = session.detach_keys(ctx, args)
     return session.foreground(
-        ctx, client, container, request, keys, sig_proxy=args.get("sig_proxy") is not False
+        client, container, request, keys, sig_proxy=args.get("sig_proxy") is not False
     )
 
 
-def _detached(ctx: Context, container: session.Container) -> int:
+def _detached(ctx: Context, container: Container) -> int:
     client = starting.start(ctx, container)
     client.attach(stdin=False, stdout=False, stderr=False)
     error = session.started(client)

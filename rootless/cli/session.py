@@ -76,6 +76,9 @@ def puller(ctx: Context, *, quiet: bool = False) -> Callable[[str, str], None]:
     """A function that pulls (reference, platform) and shows it on stderr, as `docker run` does."""
 
     def pull(reference: str, platform: str) -> None:
+        from . import cold
+
+        cold.enable("urllib3")
         from rootless.engine import pull as pulling
 
         from . import progress
@@ -158,7 +161,6 @@ def started(client: Client) -> RootlessError | None:
 
 
 def foreground(
-    ctx: Context,
     client: Client,
     container: Any,
     request: RunRequest,

@@ -52,7 +52,6 @@ def _attached(ctx: Context, args: Parsed) -> int:
         return attach.to_running(ctx, container, request, args)
     client = starting.start(ctx, container)
     return session.foreground(
-        ctx,
         client,
         container,
         request,

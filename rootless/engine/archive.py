@@ -53,9 +53,11 @@ def load(ctx: Context, source: Source, sink: ProgressSink | None = None) -> list
     try:
         if isinstance(source, str) and os.path.isdir(source):
             return _load(ctx, _Directory(source), what, sink)
-        with tempfile.TemporaryDirectory(dir=_scratch(ctx), prefix="load-") as scratch:
-            with _open(source, scratch, what) as file:
-                return _load(ctx, _Archive(file, what), what, sink)
+        with (
+            tempfile.TemporaryDirectory(dir=_scratch(ctx), prefix="load-") as scratch,
+            _open(source, scratch, what) as file,
+        ):
+            return _load(ctx, _Archive(file, what), what, sink)
     except OSError as error:
         if error.errno in (28, 122):
             raise NoSpaceError(f"cannot load {what}: ENOSPC (no space left on device)") from None

@@ -12,14 +12,10 @@ from rootless.config import paths as config_paths
 from rootless.config import settings as config_settings
 from rootless.errors import StorageError
 from rootless.linux import proc
-from rootless.plan import idmap, launch, tape
-from rootless.runtime import realm as realms
 from rootless.store.blobs import BlobStore
 from rootless.store.containers import ContainerStore
 from rootless.store.images import ImageStore
 from rootless.store.layers import LayerStore
-
-from . import facts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +25,8 @@ if TYPE_CHECKING:
     from rootless.config.settings import Settings
     from rootless.drivers.snapshot.base import SnapshotDriver
     from rootless.facts import HostFacts
+    from rootless.plan.tape import Op
+    from rootless.runtime.realm import Realm
 
 
 class Context:
@@ -39,7 +37,7 @@ class Context:
         self.settings = settings
         self.paths = paths
         self._facts: HostFacts | None = None
-        self._realm: realms.Realm | None = None
+        self._realm: Realm | None = None
         self._containers: ContainerStore | None = None
         self._images: ImageStore | None = None
         self._blobs: BlobStore | None = None
@@ -61,14 +59,18 @@ class Context:
     def facts(self) -> HostFacts:
         """What this machine can do: cached since boot, probed else."""
         if self._facts is None:
+            from . import facts
+
             self._facts = facts.load(self.paths)
         return self._facts
 
     @property
-    def realm(self) -> realms.Realm:
+    def realm(self) -> Realm:
         """The user's namespaces, made if need be."""
         if self._realm is None:
-            self._realm = realms.ensure(self.paths, self.facts)
+            from rootless.runtime import realm
+
+            self._realm = realm.ensure(self.paths, self.facts)
         return self._realm
 
     @property
@@ -111,6 +113,8 @@ class Context:
         FDS maps descriptors of the child to ours; 0, 1 and 2 are /dev/null unless given.  The caller
         reaps the pid with waitpid.
         """
+        from rootless.plan import idmap, launch
+
         ids = idmap.from_key(map_key, self.facts)
         return self._play(
             launch.unpack_tape(self.facts, argv, [], ids), f"start {argv[0]} in the realm", fds
@@ -121,6 +125,8 @@ class Context:
         wanted = list(paths)
         if not wanted:
             return
+        from rootless.plan import launch
+
         pid = self._play(launch.remove_tape(wanted), f"remove {wanted[0]}", {})
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status:
@@ -128,6 +134,9 @@ class Context:
                 f"cannot remove {wanted[0]}: the launcher ended with status {status}"
             )
 
-    def _play(self, ops: Iterable[tape.Op], what: str, fds: Mapping[int, int]) -> int:
+    def _play(self, ops: Iterable[Op], what: str, fds: Mapping[int, int]) -> int:
+        from rootless.plan import tape
+        from rootless.runtime import realm as realms
+
         table = {realms.USER_FD: self.realm.user_fd, realms.NET_FD: self.realm.net_fd, **fds}
         return realms.play(self.paths.libexec, tape.encode(ops), what, table)

@@ -72,7 +72,11 @@ def _ids(facts: HostFacts) -> dict[str, Any]:
         "IDs",
         [
             rung("subid", subid, why, "" if subid or nested else add),
-            rung("nested", nested, _range(facts) if nested else "this is not a user namespace with a range"),
+            rung(
+                "nested",
+                nested,
+                _range(facts) if nested else "this is not a user namespace with a range",
+            ),
             rung(
                 "single",
                 not facts.userns_error,
@@ -90,7 +94,9 @@ def _storage(ctx: Context, facts: HostFacts) -> dict[str, Any]:
         rungs.append(rung(name, probe.usable, why, probe.hint))
     fuse = "/dev/fuse opens" if facts.fuse else "/dev/fuse does not open"
     for name in ("fuse-overlayfs", "fusepy", "copy"):
-        rungs.append(rung(name, False, f"not part of this version{'' if name == 'copy' else '; ' + fuse}"))
+        rungs.append(
+            rung(name, False, f"not part of this version{'' if name == 'copy' else '; ' + fuse}")
+        )
     ladder = _ladder("storage", rungs)
     try:
         snapshot.choose(str(ctx.settings.get("storage.driver")), facts)
@@ -130,7 +136,11 @@ def _features(ctx: Context, facts: HostFacts) -> list[dict[str, Any]]:
     launch = f"{ctx.paths.libexec}/launch"
     return [
         rung("launcher", os.access(launch, os.X_OK), launch),
-        rung("seccomp", facts.seccomp, "a filter was loaded" if facts.seccomp else "no filter can be loaded"),
+        rung(
+            "seccomp",
+            facts.seccomp,
+            "a filter was loaded" if facts.seccomp else "no filter can be loaded",
+        ),
         rung("openat2", facts.openat2, "else paths are walked one component at a time"),
         rung("mount_setattr", facts.mount_setattr, "else mounts are changed one by one"),
         rung("close_range", facts.close_range, "else descriptors are closed one by one"),

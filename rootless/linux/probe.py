@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 NEWNS, NEWUSER, NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_REC_SLAVE = 0x4000 | 0x80000
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
-# Numbers above 423 are the same on every architecture.
-CALLS = {"openat2": 437, "mount_setattr": 442, "close_range": 436, "pidfd": 434}
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")  # BPF_RET | SECCOMP_RET_ALLOW
 HELPER_DIRS = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 
@@ -57,7 +55,10 @@ def probe(data_root: str, play: Play) -> HostFacts:
         cgroup_mode=cgroup_mode(),
         seccomp=play([("no_new_privs", ()), ("seccomp", (ALLOW_ALL, 0))])[0] == 0,
         devices=tuple(name for name in DEVICES if os.path.exists(f"/dev/{name}")),
-        **{name: _has_call(call) for name, call in CALLS.items()},
+        openat2=_has_call(437),
+        mount_setattr=_has_call(442),
+        close_range=_has_call(436),
+        pidfd=_has_call(434),
     )
     _probe_ids(facts, play)
     _probe_filesystems(facts, data_root, play)
@@ -125,6 +126,7 @@ def _opens(path: str) -> bool:
 
 
 def _has_call(number: int) -> bool:
+    """Whether the kernel has a system call; numbers above 423 are the same on every architecture."""
     libc = ctypes.CDLL(None, use_errno=True)
     bad = ctypes.c_long(-1)
     libc.syscall(ctypes.c_long(number), bad, bad, bad, bad, bad)

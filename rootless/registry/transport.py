@@ -114,9 +114,7 @@ class Transport:
             return _ProxyChoice(proxy, env, options)
         return urllib3.PoolManager(**options)
 
-    def get(
-        self, path: str, scope: str, *, accept: Sequence[str] = (), start: int = 0
-    ) -> urllib3.BaseHTTPResponse:
+    def get(self, path: str, scope: str, *, accept: Sequence[str] = (), start: int = 0) -> Any:
         """GET a path of the registry, its body not yet read; START skips bytes where it can.
 
         Raises RegistryError when it can't be reached, RegistryAuthError when it refuses us.  Other
@@ -272,10 +270,11 @@ class _ProxyChoice(urllib3.ProxyManager):
         """As PoolManager.request, direct where NO_PROXY says so, and for this machine."""
         host = urlsplit(url).hostname or ""
         direct = is_loopback(host) or any(
-            word == "*" or host == word or host.endswith("." + word) for word in self._direct
+            word in ("*", host) or host.endswith("." + word) for word in self._direct
         )
-        manager = self._pool if direct else super()
-        return manager.request(method, url, *args, **kwargs)
+        if direct:
+            return self._pool.request(method, url, *args, **kwargs)
+        return super().request(method, url, *args, **kwargs)
 
 
 def _worth_retrying(error: Exception) -> bool:

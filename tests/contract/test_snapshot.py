@@ -35,7 +35,6 @@ from rootless.store.layers import LayerStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 NEWNS = 0x20000
 NEWUSER = 0x10000000

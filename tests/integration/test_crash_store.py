@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CALLS = (
-    "mkdir open write fsync rename symlink unlink rmdir listdir readlink stat lstat close makedirs link"
-).split()
+    "mkdir", "open", "write", "fsync", "rename", "symlink", "unlink", "rmdir", "listdir", "readlink",
+    "stat", "lstat", "close", "makedirs", "link",
+)  # fmt: skip
 MAX_STEPS = 400
 ID = "ab" * 32
 
@@ -177,7 +178,11 @@ def image(paths: Paths, text: str) -> dict[str, Any]:
         "layers": [{"digest": layer, "size": size}],
     }
     digest, size = blobs.ingest(jsonc.dumps(manifest).encode())
-    return {"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": size}
+    return {
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "digest": digest,
+        "size": size,
+    }
 
 
 def test_put_killed_anywhere(tmp_path: Path) -> None:
@@ -271,7 +276,9 @@ def test_one_of_200_takes_over_a_stale_name(tmp_path: Path) -> None:
 
 def test_200_names_at_once(tmp_path: Path) -> None:
     paths = make_paths(tmp_path)
-    codes = in_children(200, lambda i: ContainerStore(paths).create(record(f"{i:02x}" * 32), f"c{i}"))
+    codes = in_children(
+        200, lambda i: ContainerStore(paths).create(record(f"{i:02x}" * 32), f"c{i}")
+    )
     assert codes == [0] * 200
     assert len(ContainerStore(paths).list_ids()) == 200
     check_store(paths)

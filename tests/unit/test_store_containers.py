@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from rootless import jsonc
 from rootless.config.paths import Paths
 from rootless.errors import ConflictError, NotFoundError, StorageError, UsageError
 from rootless.linux import proc
@@ -41,7 +40,7 @@ def test_empty_store(store: ContainerStore) -> None:
     assert store.list_ids() == []
     assert list(store.scan()) == []
     assert store.gc() == []
-    with pytest.raises(NotFoundError, match="^no such container: x$"):
+    with pytest.raises(NotFoundError, match=r"^no such container: x$"):
         store.resolve("x")
 
 
@@ -75,7 +74,7 @@ def test_resolution_order(store: ContainerStore) -> None:
     assert store.resolve("/web").id == A
     assert store.resolve("abc1").id == B, "a name goes before an ID prefix"
     assert store.resolve("abc10").id == A
-    with pytest.raises(UsageError, match="^multiple IDs found with provided prefix: abc$"):
+    with pytest.raises(UsageError, match=r"^multiple IDs found with provided prefix: abc$"):
         store.resolve("abc")
 
 
@@ -281,5 +280,7 @@ def test_imports_stay_small() -> None:
         [sys.executable, "-I", "-S", "-c", code, root], capture_output=True, text=True, check=True
     )
     loaded = set(run.stdout.split())
-    slow = "typing re enum json collections hashlib ctypes functools contextlib threading subprocess"
+    slow = (
+        "typing re enum json collections hashlib ctypes functools contextlib threading subprocess"
+    )
     assert loaded & set(slow.split()) == set()

@@ -103,7 +103,7 @@ def test_ids(paths: Paths, images: ImageStore) -> None:
     images.put(build(paths, "two"), "app:2")
     for form in (one.id, one.id[7:], one.id[7:19], one.id[:20]):
         assert images.resolve(form).id == one.id
-    with pytest.raises(ImageNotFoundError, match="^no such image: 0123456789ab$"):
+    with pytest.raises(ImageNotFoundError, match=r"^no such image: 0123456789ab$"):
         images.resolve("0123456789ab")
 
 

@@ -73,7 +73,9 @@ class Layer:
     def tree(self) -> list[str]:
         found = []
         for where, dirs, files in os.walk(self.root):
-            found += [os.path.relpath(os.path.join(where, name), self.root) for name in dirs + files]
+            found += [
+                os.path.relpath(os.path.join(where, name), self.root) for name in dirs + files
+            ]
         return sorted(found)
 
     def opaque(self, name: str) -> bool:

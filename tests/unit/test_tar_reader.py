@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
 from tar_builder import header, member, padded, pax
 
 from rootless.errors import LayerError
@@ -31,7 +30,7 @@ def reader_of(data: bytes, piece: int = 1 << 20) -> TarReader:
 def read(data: bytes, piece: int = 1 << 20) -> list[dict[str, Any]]:
     """All members with their data, through a pipe-like stream of PIECE bytes at a time."""
     reader = reader_of(data, piece)
-    found = []
+    found: list[dict[str, Any]] = []
     while True:
         entry = reader.next()
         if entry is None:

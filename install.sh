@@ -232,7 +232,8 @@ find_compiler() { # sets ROOTLESS_CC for hatch_build.py; the last resort is zig 
     say "no C compiler that links statically: fetching ziglang as the compiler (about 100 MB, once)"
     "$PYTHON" -m venv "$VERSION_DIR/zig" >/dev/null 2>&1 || cp -a "$VERSION_DIR/env" "$VERSION_DIR/zig"
     if "$VERSION_DIR/zig/bin/python" -m pip install -q --disable-pip-version-check 'ziglang>=0.13' >"$VERSION_DIR/pip.log" 2>&1; then
-        export ROOTLESS_CC="$VERSION_DIR/zig/bin/python -m ziglang cc -target $(uname -m)-linux-musl"
+        ROOTLESS_CC="$VERSION_DIR/zig/bin/python -m ziglang cc -target $(uname -m)-linux-musl"
+        export ROOTLESS_CC
         return 0
     fi
     die "cannot build the helper programs: there is no C compiler, and ziglang cannot be fetched ($(tail -n 1 "$VERSION_DIR/pip.log"))"
@@ -303,7 +304,7 @@ if [ -n "$LINK" ]; then
     mkdir -p "${LINK%/*}" && ln -sf "$BINDIR/rootless" "$LINK"
 fi
 cp "$NEW_MANIFEST" "$MANIFEST.new.$$" && mv "$MANIFEST.new.$$" "$MANIFEST"
-ls -d "$PREFIX"/v-* 2>/dev/null | sort | while IFS= read -r old; do # earlier versions, and what a kill left
+for old in "$PREFIX"/v-*; do # earlier versions, and what a kill left
     [ "$old" = "$VERSION_DIR" ] || rm -rf -- "$old"
 done
 

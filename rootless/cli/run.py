@@ -7,7 +7,7 @@ import os
 from rootless.engine import create as creating
 from rootless.engine import start as starting
 from rootless.engine.context import Context
-from rootless.errors import UsageError
+from rootless.errors import LaunchError, RootlessError
 
 from . import request as requests
 from . import session
@@ -16,25 +16,39 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from rootless.plan.request import RunRequest
+    from rootless.runtime.monitor import Client
     from rootless.store.containers import Container
 
     from .parse import Parsed
 
 
 def main(args: Parsed, env: Mapping[str, str]) -> int:
-    """Run a command in a new container; the exit code is the command's."""
+    """Run a command in a new container; the exit code is the command's, 125 where none was run."""
     ctx = Context.load(env)
     request = requests.build(args, env, ctx.settings)
     detach = bool(args.get("detach"))
-    if detach and request.auto_remove and request.restart_name != "no":
-        raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if not detach:
         session.check_terminal(request.tty, "stdin" in request.attach)
     if args.get("explain"):
         from . import explain
 
         return explain.main(ctx, request)
+    keys = session.detach_keys(ctx, args)
     session.warn_later(ctx, args, request)
+    try:
+        container, client = _started(ctx, args, request)
+        if detach:
+            return _detached(client, container)
+        sig_proxy = args.get("sig_proxy") is not False
+        return session.foreground(client, container, request, keys, sig_proxy=sig_proxy)
+    except LaunchError:
+        raise
+    except RootlessError as error:
+        raise session.with_code(error, 125) from None
+
+
+def _started(ctx: Context, args: Parsed, request: RunRequest) -> tuple[Container, Client]:
     with session.IdFile(args.get("cidfile")) as id_file:
         container = creating.create(
             ctx,
@@ -44,17 +58,17 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             on_unpack=session.unpack_notice(request),
         )
         id_file.write(container.id)
-    if detach:
-        return _detached(ctx, container)
-    client = starting.start(ctx, container)
-    keys = session.detach_keys(ctx, args)
-    return session.foreground(
-        client, container, request, keys, sig_proxy=args.get("sig_proxy") is not False
-    )
+    try:
+        return container, starting.start(ctx, container)
+    except BaseException:
+        if request.auto_remove:
+            from rootless.engine import lifecycle
+
+            lifecycle.remove(ctx, container)
+        raise
 
 
-def _detached(ctx: Context, container: Container) -> int:
-    client = starting.start(ctx, container)
+def _detached(client: Client, container: Container) -> int:
     client.attach(stdin=False, stdout=False, stderr=False)
     error = session.started(client)
     client.close()

@@ -139,8 +139,14 @@ def detach_keys(ctx: Context, args: Parsed) -> bytes:
     return attaching.parse_detach_keys(text)
 
 
+def with_code(error: RootlessError, code: int) -> RootlessError:
+    """ERROR as a failure of a command whose own errors all end with CODE."""
+    return RootlessError(error.message, hint=error.hint, exit_code=code)
+
+
 def start_error(code: int, text: str) -> RootlessError:
-    """The error of a container that could be created and not started."""
+    """The error of a container that could be created and not started; 125 unless exec said more."""
+    code = code if code in (126, 127) else 125
     kind = {127: CommandNotFoundError, 126: CommandNotInvokedError}.get(code, LaunchError)
     return kind(f"cannot start container: {text}", exit_code=code)
 

@@ -10,6 +10,7 @@ import os
 import time
 
 from rootless.errors import ImageNotFoundError, UsageError
+from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 
 from . import join
@@ -125,9 +126,19 @@ def _create(
     spec = start.build_spec(ctx, record, request, image)
     record["path"] = spec["process"]["args"][0]
     record["args"] = spec["process"]["args"][1:]
+    _check_profile(ctx, spec)
     if not request.rootfs:
         ensure_layers(ctx, record, on_unpack)
     return ctx.containers.create(record, request.name)
+
+
+def _check_profile(ctx: Context, spec: dict[str, Any]) -> None:
+    """Refuse a seccomp profile of the user's that cannot be read or compiled."""
+    profile = spec["annotations"].get(specs.SECCOMP, "")
+    if profile not in ("", "builtin", "unconfined"):
+        from . import filters
+
+        filters.program(ctx, profile, spec["process"]["capabilities"]["bounding"])
 
 
 def ensure_layers(

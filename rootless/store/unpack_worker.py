@@ -15,6 +15,7 @@ give files to subordinate IDs.
 
 from __future__ import annotations
 
+import _signal
 import os
 import sys
 
@@ -38,6 +39,7 @@ FORMATS = ("overlay",)
 
 def main(argv: list[str]) -> int:
     """Unpack as ARGV says; 0, or 1 if an error was reported."""
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)  # Ctrl-C ends us without a traceback
     options = {}
     for word in argv:
         key, _, value = word.partition("=")

@@ -1,10 +1,10 @@
 """Attaching this process's terminal or streams to a container.
 
-Owns the terminal's mode, the detach keys, the forwarding of signals and of the terminal's size.  It knows the
-monitor only as a :class:`rootless.runtime.monitor.Client`.
+Owns the terminal's mode, the detach keys, the forwarding of signals and of the terminal's size.  It knows
+the monitor only as a :class:`rootless.runtime.monitor.Client`.
 
-Nothing here blocks but poll, so that each direction goes on while the other is stuck: a pipe that poll calls
-writable takes PIPE_BUF bytes at once (pipe(7)), and more is never written to one in a piece.
+Nothing here blocks but poll, so that each direction goes on while the other is stuck: a pipe that poll
+calls writable takes PIPE_BUF bytes at once (pipe(7)), and more is never written to one in a piece.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _PIPE_BUF = 4096
 _BROKEN_PIPE = 128 + int(_signal.SIGPIPE)
 _HUNG_UP = 128 + int(_signal.SIGHUP)
 
-# Not forwarded: what cannot be caught, what is about this process alone (a child of ours, our own fault, our
-# place in a job) and what the C library uses.
+# Not forwarded: what cannot be caught and what is about this process alone (a child of ours, our own
+# fault, our place in a job).
 _NOT_PROXIED = {
     "SIGKILL", "SIGSTOP", "SIGCHLD", "SIGPIPE", "SIGURG", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL",
     "SIGTRAP", "SIGSYS", "SIGTTIN", "SIGTTOU",
@@ -43,7 +43,8 @@ _NOT_PROXIED = {
 class AttachResult:
     """How an attachment ended.
 
-    exit_code  of the container, 128 + n where signal n ended it; None after a detach or if the monitor is lost
+    exit_code  of the container, 128 + n where signal n ended it; None after a detach or if the monitor
+               is lost
     detached   the detach keys were typed
     error      (exit code, reason) if the container could not be started
     signalled  a signal ended it
@@ -389,9 +390,9 @@ def attach(
 ) -> AttachResult:
     """Join our descriptors to the container's streams until it ends or the detach keys are typed.
 
-    The terminal is put back on every way out.  Where a reader of our output is gone the exit code is 141, as
-    of a program that SIGPIPE ends, and the container goes on.  Raises HostError where output cannot be written
-    for another reason, OSError where the monitor is gone from the start.
+    The terminal is put back on every way out.  Where the reader of our output is gone the exit code is
+    141, as of a program that SIGPIPE ends, and the container goes on.  Raises HostError where output
+    cannot be written for another reason, OSError where the monitor is gone from the start.
     """
     keys = detach_keys or b""
     session = _Session(client, tty=tty, in_fd=in_fd, out_fd=out_fd, err_fd=err_fd, keys=keys)

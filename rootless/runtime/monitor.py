@@ -23,9 +23,10 @@ The protocol: SEQPACKET datagrams, the first byte is the type, stream data is at
     G  u8 errno                  answer to K and T, 0 is success
     X  u32 code, u8 flags        the end, for good, after all output; flag 1: by a signal, 2: out of memory
 
-The first client is there before the container, on an inherited descriptor.  Output is held back until it has
-sent A, W or D or is gone, so it misses nothing.  A monitor takes one message of stdin at a time: a signal sent
-after much stdin on the same connection waits behind it, so signals go over a connection of their own.
+The first client is there before the container, on an inherited descriptor.  Output is held back until it
+has sent A, W or D or is gone, so it misses nothing.  A monitor takes one message of stdin at a time: a
+signal sent after much stdin on the same connection waits behind it, so signals go over a connection of
+their own.
 """
 
 from __future__ import annotations

@@ -209,8 +209,6 @@ class ImageStore:
     def _by_reference(self, entries: list[Entry], text: str) -> Entry | None:
         repository, tag, digest = normalize(text)
         for entry in entries:
-            if note(entry, REMOVED):
-                continue
             if not digest:
                 if note(entry, REF_NAME) == f"{repository}:{tag}":
                     return entry

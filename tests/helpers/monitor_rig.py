@@ -11,9 +11,10 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 import pytest
+
 from rootless.plan import tape
 from rootless.runtime import monitor
 from rootless.runtime.monitor import Client, MonitorOptions
@@ -31,7 +32,16 @@ def build(to: Path, compiler: str = "cc") -> Path:
     """Compile monitor and launch, and the fake launcher as `fake`, into TO."""
     to.mkdir(exist_ok=True)
     subprocess.run(
-        ["make", "-s", "-C", str(HELPERS), f"BUILD={to}", f"CC={compiler}", f"{to}/monitor", f"{to}/launch"],
+        [
+            "make",
+            "-s",
+            "-C",
+            str(HELPERS),
+            f"BUILD={to}",
+            f"CC={compiler}",
+            f"{to}/monitor",
+            f"{to}/launch",
+        ],
         check=True,
         stdout=subprocess.DEVNULL,
     )
@@ -125,7 +135,7 @@ class Rig:
     def connect(self) -> Client:
         """One more client, as soon as the monitor listens."""
 
-        def try_it() -> Optional[Client]:
+        def try_it() -> Client | None:
             try:
                 return monitor.connect(self.path(SOCKET))
             except OSError:
@@ -163,7 +173,7 @@ class Rig:
                 os.kill(pid, signal.SIGKILL)
 
 
-def receive(client: Client) -> Optional[tuple[bytes, bytes]]:
+def receive(client: Client) -> tuple[bytes, bytes] | None:
     """The next message; fails rather than to wait forever."""
     poller = select.poll()
     poller.register(client.fileno(), select.POLLIN)
@@ -175,20 +185,25 @@ class Heard:
     """Everything a client was told up to the end."""
 
     def __init__(self) -> None:
-        self.out = bytearray()
-        self.err = bytearray()
+        self._streams = {b"1": bytearray(), b"2": bytearray()}
         self.kinds = ""
-        self.exit: Optional[int] = None
+        self.exit: int | None = None
         self.signalled = False
-        self.error: Optional[tuple[int, str]] = None
+        self.error: tuple[int, str] | None = None
+
+    @property
+    def out(self) -> bytes:
+        return bytes(self._streams[b"1"])
+
+    @property
+    def err(self) -> bytes:
+        return bytes(self._streams[b"2"])
 
     def take(self, message: tuple[bytes, bytes]) -> None:
         kind, payload = message
         self.kinds += kind.decode() if not self.kinds.endswith(kind.decode()) else ""
-        if kind == b"1":
-            self.out += payload
-        elif kind == b"2":
-            self.err += payload
+        if kind in self._streams:
+            self._streams[kind] += payload
         elif kind == b"E":
             self.error = (int.from_bytes(payload[:4], "little"), payload[4:].decode())
         elif kind == b"X":

@@ -26,14 +26,13 @@ from monitor_rig import (
     status_kb,
     until,
 )
+
 from rootless.runtime import monitor
 
 __all__ = ["libexec", "rig"]
 
 MIB = 1 << 20
 FAUCET = "import os,sys\nfor i in range(%d): os.write(1, bytes([i %% 251]) * 65536)"
-
-
 
 
 def feed(client: monitor.Client, data: bytes) -> None:
@@ -161,7 +160,9 @@ def test_stdin_stays_open_without_a_client(rig: Rig) -> None:
 
 
 def test_stdin_once_ends_with_its_client(rig: Rig) -> None:
-    client = rig.shell("cat > $0; echo done".replace("$0", rig.path("copy")), stdin=True, stdin_once=True)
+    client = rig.shell(
+        "cat > $0; echo done".replace("$0", rig.path("copy")), stdin=True, stdin_once=True
+    )
     watcher = rig.connect()
     watcher.attach(stdin=False, stdout=True, stderr=True)
     client.attach(stdin=True, stdout=False, stderr=False)
@@ -304,7 +305,10 @@ def test_the_monitor_keeps_no_descriptor_it_was_not_given(rig: Rig, tmp_path: Pa
     client.attach(stdin=True, stdout=True, stderr=True)
     listen(client, b"P")
     state = rig.await_status("running")
-    links = [os.readlink(f"/proc/{state['monitorPid']}/fd/{n}") for n in os.listdir(f"/proc/{state['monitorPid']}/fd")]
+    links = [
+        os.readlink(f"/proc/{state['monitorPid']}/fd/{n}")
+        for n in os.listdir(f"/proc/{state['monitorPid']}/fd")
+    ]
     assert str(tmp_path) not in links
     assert str(tmp_path / "lock") in links
     own = sorted(map(int, os.listdir(f"/proc/{state['pid']}/fd")))

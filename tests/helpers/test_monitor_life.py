@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from monitor_rig import SOCKET, STATE, Rig, alive, libexec, listen, output, receive, rig, until
+
 from rootless.plan import tape
 from rootless.runtime import monitor
 
@@ -28,7 +29,9 @@ STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 
 
 def seconds_of(stamp: str) -> float:
-    text = subprocess.run(["date", "-d", stamp, "+%s.%N"], capture_output=True, check=True, text=True)
+    text = subprocess.run(
+        ["date", "-d", stamp, "+%s.%N"], capture_output=True, check=True, text=True
+    )
     return float(text.stdout)
 
 
@@ -46,10 +49,20 @@ def test_state_of_a_life(rig: Rig) -> None:
     assert listen(client).exit == 5
     ended = rig.state()  # likewise
     assert set(ended) == STATE_KEYS
-    assert (ended["status"], ended["exitCode"], ended["pid"], ended["monitorPid"]) == ("exited", 5, 0, 0)
+    assert (ended["status"], ended["exitCode"], ended["pid"], ended["monitorPid"]) == (
+        "exited",
+        5,
+        0,
+        0,
+    )
     assert ended["startedAt"] == running["startedAt"]
     assert STAMP.fullmatch(ended["finishedAt"])
-    assert before - 1 <= seconds_of(ended["startedAt"]) <= seconds_of(ended["finishedAt"]) <= time.time() + 1
+    assert (
+        before - 1
+        <= seconds_of(ended["startedAt"])
+        <= seconds_of(ended["finishedAt"])
+        <= time.time() + 1
+    )
 
 
 @pytest.mark.parametrize("number", [1, 2, 9, 15, 34])
@@ -92,7 +105,12 @@ def test_a_start_that_fails_after_a_life_is_no_longer_created(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("word", "reason"),
-    [("mute", "launcher died"), ("crash", "launcher died"), ("garbage", "launcher died"), ("sync", "answered")],
+    [
+        ("mute", "launcher died"),
+        ("crash", "launcher died"),
+        ("garbage", "launcher died"),
+        ("sync", "answered"),
+    ],
 )
 def test_a_launcher_that_misbehaves(rig: Rig, word: str, reason: str) -> None:
     heard = output(rig.fake(word))
@@ -112,7 +130,10 @@ def test_missing_tape_launcher_and_socket_directory(rig: Rig) -> None:
     for changes, reason in (
         ({"tape": rig.path("none")}, "cannot open the tape: no such file or directory"),
         ({"launch": rig.path("none")}, "cannot execute the launcher: no such file or directory"),
-        ({"socket": rig.path("none/sock")}, "cannot listen on the monitor's socket: no such file or directory"),
+        (
+            {"socket": rig.path("none/sock")},
+            "cannot listen on the monitor's socket: no such file or directory",
+        ),
     ):
         rig.write_tape(["/bin/true"])
         options = rig.options(**changes)
@@ -159,7 +180,9 @@ def test_stop_without_timeout_waits(rig: Rig) -> None:
 
 def test_term_of_the_monitor_is_a_graceful_stop(rig: Rig) -> None:
     client = rig.shell(
-        "trap 'exit 3' USR1; echo ready; while :; do sleep 0.05; done", restart="always", stop_signal=10
+        "trap 'exit 3' USR1; echo ready; while :; do sleep 0.05; done",
+        restart="always",
+        stop_signal=10,
     )
     client.attach(stdin=False, stdout=True, stderr=True)
     until(lambda: receive(client) == (b"1", b"ready\n"))
@@ -185,14 +208,22 @@ def test_kill_of_what_has_ended_is_esrch(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     ("policy", "most", "code", "runs"),
-    [("no", 0, 1, 1), ("on-failure", 3, 1, 4), ("on-failure", 2, 0, 1), ("always", 0, 0, 3), ("unless-stopped", 0, 7, 3)],
+    [
+        ("no", 0, 1, 1),
+        ("on-failure", 3, 1, 4),
+        ("on-failure", 2, 0, 1),
+        ("always", 0, 0, 3),
+        ("unless-stopped", 0, 7, 3),
+    ],
 )
 def test_restart_policies(rig: Rig, policy: str, most: int, code: int, runs: int) -> None:
     # Each run counts itself; the policies without an end are stopped after the third.
     count = rig.path("count")
     endless = policy in ("always", "unless-stopped")
-    stay = f'[ $(wc -c < {count}) -lt {runs} ] || exec sleep 1000;' if endless else ""
-    client = rig.shell(f"printf x >> {count}; echo run; {stay} exit {code}", restart=policy, restart_max=most)
+    stay = f"[ $(wc -c < {count}) -lt {runs} ] || exec sleep 1000;" if endless else ""
+    client = rig.shell(
+        f"printf x >> {count}; echo run; {stay} exit {code}", restart=policy, restart_max=most
+    )
     client.attach(stdin=False, stdout=True, stderr=True)
     if endless:
         until(lambda: os.path.exists(count) and os.stat(count).st_size == runs)
@@ -209,7 +240,9 @@ def test_restart_policies(rig: Rig, policy: str, most: int, code: int, runs: int
 
 def test_delays_double(rig: Rig) -> None:
     """From the recorded times: 100, 200, 400 ms at least, however slow the machine is."""
-    client = rig.shell(f"date +%s.%N >> {rig.path('times')}; exit 1", restart="on-failure", restart_max=3)
+    client = rig.shell(
+        f"date +%s.%N >> {rig.path('times')}; exit 1", restart="on-failure", restart_max=3
+    )
     assert output(client).exit == 1
     times = [float(line) for line in Path(rig.path("times")).read_text().split()]
     gaps = [b - a for a, b in zip(times, times[1:])]
@@ -317,7 +350,11 @@ def test_auto_remove_leaves_a_name_that_is_another_containers(rig: Rig) -> None:
 def test_hook_runs_at_the_end(rig: Rig) -> None:
     seen = rig.path("seen")
     script = f'cat {rig.path(STATE)} > {seen}; echo "$@" >> {seen}'
-    client = rig.shell("exit 0", on_exit="/bin/sh", on_exit_args=["-c", f"PATH=/usr/bin:/bin; {script}", "sh", "a b", "c"])
+    client = rig.shell(
+        "exit 0",
+        on_exit="/bin/sh",
+        on_exit_args=["-c", f"PATH=/usr/bin:/bin; {script}", "sh", "a b", "c"],
+    )
     assert output(client).exit == 0
     text = Path(seen).read_text()
     assert '"status":"exited"' in text and text.endswith("a b c\n")
@@ -340,7 +377,7 @@ def test_kill_of_the_monitor_leaves_a_whole_state(rig: Rig) -> None:
         pid = rig.keep(client).query()["monitorPid"]
         time.sleep(0.007 * i)
         os.kill(pid, signal.SIGKILL)
-        until(lambda pid=pid: not alive(pid))
+        assert receive(client) is None
         state = json.loads(Path(rig.path(STATE)).read_text())
         assert set(state) == STATE_KEYS
         assert state["status"] in ("running", "restarting")
@@ -362,9 +399,20 @@ def test_a_stale_socket_is_replaced(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["--tty", "--tty=x", "--tty=", "--nope=1", "tty=1", "--restart=never", "--tty=99999999999999999999"]
+    "bad",
+    [
+        "--tty",
+        "--tty=x",
+        "--tty=",
+        "--nope=1",
+        "tty=1",
+        "--restart=never",
+        "--tty=99999999999999999999",
+    ],
 )
 def test_a_wrong_argument_is_named(libexec: Path, bad: str) -> None:
-    done = subprocess.run([str(libexec / "monitor"), bad], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [str(libexec / "monitor"), bad], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 125
     assert done.stderr == f"monitor: wrong argument: {bad}\n"

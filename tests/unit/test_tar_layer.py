@@ -212,6 +212,7 @@ def test_link_replaced_after_use(layer: Layer) -> None:
 def test_directory_replaced_after_use(layer: Layer) -> None:
     layer.apply(
         member(b"d/x/y", b"old"),
+        member(b"d/secret", b"old"),
         symlink(b"d", b"../outside"),
         member(b"d/secret", b"forged"),
     )

@@ -131,6 +131,12 @@ struct monitor {
 	int64_t started_ms, ended_ms, stop_deadline, restart_at, restart_delay;
 };
 
+/* Four bytes of a message, little endian. */
+static inline uint32_t get32(const unsigned char *from)
+{
+	return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+}
+
 /* monitor_args.c */
 const char *args_parse(struct config *config, int argc, char **argv);
 

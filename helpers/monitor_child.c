@@ -17,11 +17,6 @@ enum { TAPE_OPS(OP) };
 
 #define STATUS_SIZE 1200
 
-static uint32_t get32(const unsigned char *from)
-{
-	return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
-}
-
 /* Tells the monitor through the launcher's status socket that there is no launcher: operation code 0. */
 static void report_exec_failure(int fd, int error)
 {

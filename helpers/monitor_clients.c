@@ -25,11 +25,6 @@ static void put32(unsigned char *to, uint32_t value)
 	to[3] = (unsigned char)(value >> 24);
 }
 
-static uint32_t get32(const unsigned char *from)
-{
-	return from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
-}
-
 /* Binds by name inside the directory: a whole path may be longer than a socket address holds. */
 static int bind_in_directory(int fd, const char *path)
 {

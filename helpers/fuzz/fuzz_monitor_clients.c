@@ -10,14 +10,10 @@
 
 #include "../log.c"
 #include "../log_text.c"
-#undef get32
-#define get32 child_get32
 #include "../monitor_child.c"
-#undef get32
 #include "../monitor_clients.c"
 #include "../monitor_life.c"
 #include "../monitor_remove.c"
-#define read_file state_read_file
 #include "../monitor_state.c"
 #include "../monitor_streams.c"
 

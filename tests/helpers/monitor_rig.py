@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,6 +46,9 @@ def build(to: Path, compiler: str = "cc") -> Path:
         check=True,
         stdout=subprocess.DEVNULL,
     )
+    other = os.environ.get("ROOTLESS_TEST_MONITOR")  # one with sanitizers, for instance
+    if other:
+        shutil.copy(other, to / "monitor")
     fake = ["cc", "-O", "-o", str(to / "fake"), str(HERE / "fake_launch.c")]
     subprocess.run(fake, check=True)
     return to
@@ -90,7 +94,7 @@ class Rig:
     def path(self, name: str) -> str:
         return str(self.directory / name)
 
-    def write_tape(self, argv: list[str], ops: Optional[list[Any]] = None) -> None:
+    def write_tape(self, argv: list[str], ops: list[Any] | None = None) -> None:
         before = ops or [("clone", (0, 0, "", "", "", ""))]
         program = [*before, ("pdeathsig", (9,)), ("exec", ("", argv, ENV, 2))]
         (self.directory / "run").mkdir(exist_ok=True)

@@ -30,4 +30,8 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         lifecycle.remove(ctx, container, force=force)
         return name
 
-    return many.each(args.args, remove)
+    code = many.each(args.args, remove)
+    from rootless.engine import garbage
+
+    garbage.after_removal(ctx)
+    return code

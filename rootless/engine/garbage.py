@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from rootless.store import gc
+from rootless.store import gc, trash
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from rootless.store.images import ImageRecord
+
     from .context import Context
 
 
@@ -18,4 +20,24 @@ def collect(ctx: Context) -> int:
         layers.update(container.record.get("layers") or ())
     found = gc.collect(ctx.paths, images, layers)
     ctx.remove_trees(found.trashed)
+    sweep(ctx)
     return int(found.freed)
+
+
+def sweep(ctx: Context) -> None:
+    """Remove what crashes left: half-made containers, claims without owners, full trash."""
+    ctx.remove_trees(ctx.containers.gc())
+    trash.empty(ctx.paths, ctx.remove_trees)
+
+
+def after_removal(ctx: Context) -> None:
+    """What the removal of containers may have freed: images kept for them alone, old trash."""
+    if _hidden(ctx):
+        collect(ctx)
+    else:
+        sweep(ctx)
+
+
+def _hidden(ctx: Context) -> list[ImageRecord]:
+    shown = {record.id for record in ctx.images.list()}
+    return [record for record in ctx.images.list(removed=True) if record.id not in shown]

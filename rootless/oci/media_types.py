@@ -13,6 +13,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 DOCKER_LAYER_GZIP = DOCKER_LAYER + ".gzip"
+DOCKER_LAYER_ZSTD = DOCKER_LAYER + ".zstd"
 DOCKER_SCHEMA1 = (
     "application/vnd.docker.distribution.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v1+prettyjws",
@@ -27,11 +28,11 @@ LAYERS = (
     OCI_LAYER_ZSTD,
     DOCKER_LAYER,
     DOCKER_LAYER_GZIP,
-    DOCKER_LAYER + ".zstd",
+    DOCKER_LAYER_ZSTD,
 )
 ACCEPTED = (*MANIFESTS, *INDEXES)
 
 
 def is_foreign(media_type: str) -> bool:
     """Whether a layer may not be distributed: it is fetched from elsewhere, which is not supported."""
-    return "nondistributable" in media_type or "foreign" in media_type
+    return ".nondistributable." in media_type or ".foreign." in media_type

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from rootless.errors import ReferenceError_
 
+from . import digest as digests
+
 DEFAULT_DOMAIN = "docker.io"
 LEGACY_DOMAIN = "index.docker.io"
 LIBRARY = "library/"
@@ -75,17 +77,17 @@ class Reference:
 
 
 def _invalid(text: str, why: str = "") -> ReferenceError_:
-    detail = f": {why}" if why else ""
-    return ReferenceError_(f"invalid reference format{detail}: {text!r}")
+    shown = text if len(text) <= 2 * NAME_MAX else text[: 2 * NAME_MAX] + "..."
+    return ReferenceError_(f"invalid reference format: {why or repr(shown)}")
 
 
 def parse(text: str) -> Reference:
     """The reference TEXT means; raises ReferenceError_."""
     if len(text) == 64 and not text.strip(_HEX):
-        raise _invalid(text, "cannot specify 64-byte hexadecimal strings as a name")
+        raise _invalid(text, f"cannot specify 64-byte hexadecimal strings ({text})")
     rest, at, digest = text.partition("@")
-    if at:
-        check_digest(digest, text)
+    if at and not digests.is_valid(digest):
+        raise _invalid(text)
     tag = ""
     colon = rest.rfind(":")
     if colon > rest.rfind("/"):
@@ -118,14 +120,6 @@ def _split_domain(name: str) -> tuple[str, str]:
 def _check_tag(tag: str, text: str) -> None:
     if not tag or len(tag) > 128 or tag[0] in "-." or tag.strip(_ALNUM + "_.-"):
         raise _invalid(text)
-
-
-def check_digest(digest: str, text: str) -> None:
-    """Refuse a digest that is not algorithm:hex with the right length; TEXT is what was typed."""
-    algorithm, colon, value = digest.partition(":")
-    wanted = {"sha256": 64, "sha384": 96, "sha512": 128}.get(algorithm)
-    if not colon or wanted is None or len(value) != wanted or value.strip(_HEX):
-        raise _invalid(text, "invalid digest")
 
 
 def _check_path(path: str, text: str) -> None:
@@ -163,5 +157,5 @@ def _check_domain(domain: str, text: str) -> None:
         for part in host.split("."):
             if not part or part[0] == "-" or part[-1] == "-" or part.strip(_ALNUM + "-"):
                 raise _invalid(text)
-    if colon and (colon != ":" or not port.isdigit()):
+    if colon and (colon != ":" or not port or port.strip("0123456789")):
         raise _invalid(text)

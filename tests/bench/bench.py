@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Optional
+from typing import Any
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 IMAGE = "localhost/bench:latest"
@@ -136,7 +136,7 @@ def case_ps(engines: Sequence[Engine], rounds: int) -> list[Result]:
     return results
 
 
-def case_parallel(engines: Sequence[Engine], rounds: int) -> list[Result]:  # noqa: ARG001
+def case_parallel(engines: Sequence[Engine], rounds: int) -> list[Result]:
     """200 containers at once, as many starters as there is room for."""
     samples: dict[str, list[float]] = {}
     words = ("run", "--rm", "--network", "none", IMAGE, "true")
@@ -174,7 +174,7 @@ def case_pull(engines: Sequence[Engine], rounds: int, reference: str = "") -> li
     return [Result("pull and unpack 300 MB, many files", samples)]
 
 
-def case_monitor(engines: Sequence[Engine], rounds: int) -> list[Result]:  # noqa: ARG001
+def case_monitor(engines: Sequence[Engine], rounds: int) -> list[Result]:
     """Resident memory of the process that supervises one container, in kB."""
     samples: dict[str, list[float]] = {}
     programs = {"rootless": "monitor", "podman": "conmon"}
@@ -256,7 +256,7 @@ def _podman(where: str, layout: str, base: dict[str, str], runtime: str) -> Engi
     return engine
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the cases and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("cases", nargs="*", choices=[*CASES, []], metavar="CASE")

@@ -377,7 +377,7 @@ def test_kill_of_the_monitor_leaves_a_whole_state(rig: Rig) -> None:
         pid = rig.keep(client).query()["monitorPid"]
         time.sleep(0.007 * i)
         os.kill(pid, signal.SIGKILL)
-        assert receive(client) is None
+        assert listen(client).exit is None
         state = json.loads(Path(rig.path(STATE)).read_text())
         assert set(state) == STATE_KEYS
         assert state["status"] in ("running", "restarting")

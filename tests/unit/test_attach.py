@@ -573,7 +573,17 @@ def test_hot_imports() -> None:
         text=True,
         check=True,
     )
-    allowed = {"__future__", "_json", "_socket", "_struct", "errno", "fcntl", "select", "struct", "termios"}
+    allowed = {
+        "__future__",
+        "_json",
+        "_socket",
+        "_struct",
+        "errno",
+        "fcntl",
+        "select",
+        "struct",
+        "termios",
+    }
     assert {name for name in done.stdout.split() if not name.startswith("rootless")} <= allowed
 
 

@@ -19,6 +19,7 @@ import tempfile
 
 from rootless import jsonc
 from rootless.errors import DigestMismatchError, ImageError, NoSpaceError, UsageError
+from rootless.oci import digest as digests
 from rootless.oci import manifest as manifests
 from rootless.oci import media_types
 from rootless.oci import reference as references
@@ -303,7 +304,7 @@ def _oci_manifest(
     """Store a manifest with all it names and give its descriptor; of an index, this platform's."""
     from rootless.oci import platform
 
-    references.check_digest(entry["digest"], entry["digest"])
+    digests.check(entry["digest"], what)
     data = _blob(archive, entry["digest"], what)
     kind, document = manifests.parse(data, what, str(entry.get("mediaType", "")))
     if kind in media_types.INDEXES:

@@ -23,7 +23,8 @@ static int open_file(struct log *log, int flags)
 	return 0;
 }
 
-/* Opens the log at PATH, which the caller keeps; 0 or an errno, and then lines are lost until it can be opened. */
+/* Opens the log at PATH, which the caller keeps; 0 or an errno, and then lines are lost until it can be
+ * opened. */
 int log_open(struct log *log, const char *path, int64_t max_size, int64_t max_file)
 {
 	log->path = path;

@@ -1,8 +1,8 @@
 /* The json-file log: one JSON object per line of output, rotated by size.
  *
  * Lines of output are at most LOG_LINE bytes; longer ones become several objects, of which only the last
- * ends in "\n".  Everything added in one round of the caller is written by one write().  What cannot be written
- * is dropped, counted and, once writing works again, reported in the log itself.
+ * ends in "\n".  Everything added in one round of the caller is written by one write().  What cannot be
+ * written is dropped, counted and, once writing works again, reported in the log itself.
  */
 #ifndef LOG_H
 #define LOG_H

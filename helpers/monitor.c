@@ -3,10 +3,10 @@
  * Started by the command line or the API service, which it outlives.  The first process forks and ends at
  * once, so that its starter has nothing to reap later; the second leads its own session.
  *
- * Signals: all are blocked.  TERM, as sent to everything at logout or shutdown, is a stop of the container with its own
- * stop signal and timeout, without the mark of a manual stop, so that a restart policy may bring it back
- * after the next boot.  HUP, INT and the others are ignored.  KILL takes the container along, through the
- * parent-death signal on its tape.
+ * Signals: all are blocked.  TERM, as sent to everything at logout or shutdown, is a stop of the container
+ * with its own stop signal and timeout, without the mark of a manual stop, so that a restart policy may
+ * bring it back after the next boot.  HUP, INT and the others are ignored.  KILL takes the container along,
+ * through the parent-death signal on its tape.
  */
 #define _GNU_SOURCE
 #include "monitor.h"

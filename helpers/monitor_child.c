@@ -153,8 +153,8 @@ static ssize_t receive_status(struct monitor *m, unsigned char *data, size_t siz
 	return count;
 }
 
-/* Takes what the launcher reports.  The end of its socket is the exec of the container's program, which closes
- * the last copy, or the death of all who had one. */
+/* Takes what the launcher reports.  The end of its socket is the exec of the container's program, which
+ * closes the last copy, or the death of all who had one. */
 void child_status(struct monitor *m)
 {
 	unsigned char data[STATUS_SIZE];
@@ -196,8 +196,8 @@ void child_reap(struct monitor *m)
 	}
 }
 
-/* Sends NUMBER to the container's first process; 0 or an errno.  Before the container runs a signal is kept for
- * it, but KILL, which ends the launch. */
+/* Sends NUMBER to the container's first process; 0 or an errno.  Before the container runs a signal is kept
+ * for it, but KILL, which ends the launch. */
 int child_signal(struct monitor *m, int number)
 {
 	if (number < 0 || number > 64)

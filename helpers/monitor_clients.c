@@ -1,8 +1,8 @@
 /* The clients: their connections, what they ask and what they are owed.
  *
  * Every message is one SEQPACKET datagram whose first byte is its type.  The table of messages is in
- * runtime/monitor.py.  A client is never sent more than one message ahead of what it takes: what it is owed is a
- * set of bits, and the bytes come from the monitor's state at the time of sending.
+ * runtime/monitor.py.  A client is never sent more than one message ahead of what it takes: what it is owed
+ * is a set of bits, and the bytes come from the monitor's state at the time of sending.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -409,7 +409,7 @@ static bool receive_one(struct monitor *m, struct client *c)
 	if (count < 0 && (errno == EAGAIN || errno == EINTR))
 		return false;
 	if (count < 0 && errno == ECONNRESET)
-		return true; /* it left with messages of ours unread; said once, and its own are still there */
+		return true; /* it left with something of ours unread; said once, before what it sent */
 	if (count == 1 && data[0] == 'I' && !input_has_room(m) && !input_refused(m) &&
 	    c->attached & ATTACH_STDIN) {
 		c->held = true;

@@ -134,8 +134,8 @@ static void take_exit(struct monitor *m)
 	remove_survivors(m);
 }
 
-/* After the end of the first process: all output first, but a client that has stopped reading does not keep the
- * end from being recorded. */
+/* After the end of the first process: all output first, but a client that has stopped reading does not keep
+ * the end from being recorded. */
 static void drain(struct monitor *m)
 {
 	bool late = now_ms() - m->ended_ms >= DRAIN_MS;

@@ -26,8 +26,9 @@ static bool join(char *buffer, size_t size, const char *a, const char *b, const 
 	return !text.full;
 }
 
-/* Kills the container's orphans.  Without a PID namespace of its own its other processes outlive the first one
- * and, because we are a subreaper, become our children.  Those of an exec session belong to the container. */
+/* Kills the container's orphans.  Without a PID namespace of its own its other processes outlive the first
+ * one and, because we are a subreaper, become our children.  Those of an exec session belong to the
+ * container. */
 void remove_survivors(const struct monitor *m)
 {
 	char list[256];
@@ -92,8 +93,8 @@ static void remove_name(const struct monitor *m, const char *trashed, const char
 		unlink(path);
 }
 
-/* --rm: the container goes to the trash, its name is freed, and the remove tape takes its files away.  If we are
- * killed in between, what is in the trash is taken away by the next garbage collection. */
+/* --rm: the container goes to the trash, its name is freed, and the remove tape takes its files away.  If
+ * we are killed in between, what is in the trash is taken away by the next garbage collection. */
 void remove_container(struct monitor *m)
 {
 	static char program[] = "launch", tape_fd[] = "3", no_status[] = "-1";

@@ -1,7 +1,7 @@
 /* state.json: what is true of the container, for everyone who asks after us.
  *
- * Always a whole new file, renamed over the old one, so that a kill at any moment leaves one or the other.  The
- * end is also synced where the container is to survive a power loss.
+ * Always a whole new file, renamed over the old one, so that a kill at any moment leaves one or the other.
+ * The end is also synced where the container is to survive a power loss.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -164,8 +164,8 @@ static void sync_directory(const char *path)
 	}
 }
 
-/* Replaces the state file; FINAL is the end, which is synced if the container is durable.  On a full disk the old
- * state stays: it says "running", and its reader finds by our pid and lock that nobody runs. */
+/* Replaces the state file; FINAL is the end, which is synced if the container is durable.  On a full disk
+ * the old state stays: it says "running", and its reader finds by our pid and lock that nobody runs. */
 void state_write(struct monitor *m, bool final)
 {
 	char json[STATE_SIZE], temporary[PATH_MAX];

@@ -27,8 +27,8 @@ static int open_pipe(int ours, int *mine)
 	return ends[!ours];
 }
 
-/* Makes what one life of the container reads and writes; CHILD gets its three descriptors, for the caller to
- * close.  With a terminal they are /dev/null: the container's own pty comes from the launcher. */
+/* Makes what one life of the container reads and writes; CHILD gets its three descriptors, for the caller
+ * to close.  With a terminal they are /dev/null: the container's own pty comes from the launcher. */
 bool streams_open(struct monitor *m, int child[3])
 {
 	bool pipes = !m->config.tty;
@@ -147,8 +147,8 @@ void input_write(struct monitor *m)
 		input_drop(m);
 }
 
-/* The container's stdin ends once it has taken what is waiting.  A terminal has no end of file but the one that is
- * typed. */
+/* The container's stdin ends once it has taken what is waiting.  A terminal has no end of file but the one
+ * that is typed. */
 void input_end(struct monitor *m)
 {
 	if (m->config.tty)

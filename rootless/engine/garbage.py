@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+
 from rootless.store import gc, trash
+
+from . import start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +32,19 @@ def sweep(ctx: Context) -> None:
     """Remove what crashes left: half-made containers, claims without owners, full trash."""
     ctx.remove_trees(ctx.containers.gc())
     trash.empty(ctx.paths, ctx.remove_trees)
+    _sweep_run_dirs(ctx)
+
+
+def _sweep_run_dirs(ctx: Context) -> None:
+    """Remove run directories whose container is gone; a monitor that was killed could not."""
+    try:
+        names = os.listdir(ctx.paths.run_containers)
+    except FileNotFoundError:
+        return
+    known = {container_id[:32] for container_id in ctx.containers.list_ids()}
+    for name in names:
+        if name not in known:
+            start.drop_run_dir(f"{ctx.paths.run_containers}/{name}")
 
 
 def after_removal(ctx: Context) -> None:

@@ -141,6 +141,7 @@ def remove(ctx: Context, container: Container, *, force: bool = False) -> None:
         settle(ctx, container)
     if not os.path.isdir(f"{ctx.paths.containers}/{container.id}"):
         return  # it removed itself
+    start.drop_run_dir(start.run_dir(ctx, container.id))
     trashed = ctx.containers.trash(container.id)
     if trashed:
         ctx.remove_trees([trashed])

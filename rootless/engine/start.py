@@ -22,7 +22,7 @@ from . import filters, hostfiles, join
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Callable
 
     from rootless.runtime.monitor import Client
     from rootless.store.containers import Container
@@ -182,6 +182,23 @@ def log_limits(ctx: Context, request: RunRequest) -> tuple[int, int]:
 def running_conflict(container: Container) -> ConflictError:
     """What a start of a running container says."""
     return ConflictError(f"cannot start container {container.name}: it is already running")
+
+
+def drop_run_dir(path: str) -> None:
+    """Remove a run directory and the exec sessions in it; what is gone already is fine."""
+    for top, dirs, files in os.walk(path, topdown=False):
+        for name in files:
+            _quietly(os.unlink, f"{top}/{name}")
+        for name in dirs:
+            _quietly(os.rmdir, f"{top}/{name}")
+    _quietly(os.rmdir, path)
+
+
+def _quietly(act: Callable[[str], None], path: str) -> None:
+    try:
+        act(path)
+    except OSError:
+        pass
 
 
 def _put(path: str, data: bytes) -> None:

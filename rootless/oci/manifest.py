@@ -113,9 +113,7 @@ def check_config(data: bytes, layers: int, what: str) -> dict[str, Any]:
     if not isinstance(diff_ids, list):
         raise ImageError(f"cannot use {what}: it has no list of diff IDs")
     if len(diff_ids) != layers:
-        raise ImageError(
-            f"cannot use {what}: it has {len(diff_ids)} diff IDs for {layers} layers"
-        )
+        raise ImageError(f"cannot use {what}: it has {len(diff_ids)} diff IDs for {layers} layers")
     for diff_id in diff_ids:
         digests.check(diff_id, what)
     return config

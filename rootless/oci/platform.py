@@ -9,25 +9,31 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-# Names the kernel and people use -> (architecture, variant) of the specs.
+# Names the kernel and people use -> (architecture, variant) of the image spec.
 _ARCHITECTURES = {
     "x86_64": ("amd64", ""),
     "x86-64": ("amd64", ""),
-    "amd64": ("amd64", ""),
     "aarch64": ("arm64", ""),
-    "arm64": ("arm64", ""),
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
+    "armv8l": ("arm", "v8"),
     "armv7l": ("arm", "v7"),
     "armv6l": ("arm", "v6"),
+    "armv5tel": ("arm", "v5"),
     "i386": ("386", ""),
+    "i486": ("386", ""),
+    "i586": ("386", ""),
     "i686": ("386", ""),
+    "loongarch64": ("loong64", ""),
+    "mips64": ("mips64le", ""),
 }
+# What an image is built for when it does not say its variant.
+_BASELINE = {"amd64": 1, "arm64": 8, "arm": 7}
 _OSES = ("linux", "windows", "darwin", "freebsd")
 
 
 class Platform:
-    """One platform, normalised."""
+    """One platform, normalised: the variant that every CPU of an architecture has is left out."""
 
     __slots__ = ("architecture", "os", "variant")
 
@@ -36,12 +42,18 @@ class Platform:
         self.os = os.lower() or "linux"
         self.architecture = arch
         self.variant = variant.lower() or implied
-        if arch == "arm64" and self.variant in ("8", "v8"):
-            self.variant = ""
-        if arch == "amd64" and self.variant == "v1":
-            self.variant = ""
-        if arch == "arm" and self.variant in ("5", "6", "7", "8"):
+        if arch in _BASELINE and self.variant.isdigit():
             self.variant = "v" + self.variant
+        if (arch, self.variant) in (("arm64", "v8"), ("amd64", "v1")):
+            self.variant = ""
+
+    @property
+    def level(self) -> int:
+        """The variant as a number that grows with what the CPU can do; -1 if it is none."""
+        text = self.variant[1:] if self.variant[:1] == "v" else ""
+        if not self.variant:
+            return _BASELINE.get(self.architecture, 0)
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 4 else -1
 
     def __str__(self) -> str:
         return "/".join(part for part in (self.os, self.architecture, self.variant) if part)
@@ -78,16 +90,19 @@ def of(descriptor: Mapping[str, Any]) -> Platform:
 
 
 def matches(wanted: Platform, have: Platform) -> bool:
-    """Whether an image of HAVE serves a request for WANTED."""
+    """Whether an image of HAVE runs on WANTED: the same architecture, and no later variant of it."""
     if (wanted.os, wanted.architecture) != (have.os, have.architecture):
         return False
-    return not wanted.variant or not have.variant or wanted.variant == have.variant
+    return wanted.variant == have.variant or 0 <= have.level <= wanted.level
 
 
 def choose(wanted: Platform, manifests: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The best descriptor of an index for WANTED: same variant, else newest variant that serves."""
+    """The descriptor of an index that suits WANTED best: the latest variant that runs there.
+
+    Of equals the first one listed wins; descriptors without a platform are passed over.
+    """
     best: Mapping[str, Any] | None = None
-    best_score: tuple[bool, str] = (False, "")
+    best_score = (False, -1)
     for descriptor in manifests:
         platform = descriptor.get("platform")
         if not isinstance(platform, dict):
@@ -95,7 +110,7 @@ def choose(wanted: Platform, manifests: Sequence[Mapping[str, Any]]) -> Mapping[
         have = of(platform)
         if not matches(wanted, have):
             continue
-        score = (have.variant == wanted.variant, have.variant)
+        score = (have.variant == wanted.variant, have.level)
         if best is None or score > best_score:
             best, best_score = descriptor, score
     return best

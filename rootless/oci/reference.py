@@ -147,7 +147,7 @@ def _check_domain(domain: str, text: str) -> None:
     host, colon, port = domain, "", ""
     if domain.startswith("["):
         end = domain.find("]")
-        if end < 0 or domain[1:end].strip(_HEX + "ABCDEF:"):
+        if end < 2 or domain[1:end].strip(_HEX + "ABCDEF:"):
             raise _invalid(text)
         rest = domain[end + 1 :]
         colon, port = rest[:1], rest[1:]

@@ -116,6 +116,7 @@ void streams_force_end(struct monitor *m)
 		if (!s->waiting)
 			streams_close(m, which);
 	}
+	log_flush(&m->log);
 }
 
 static void input_drop(struct monitor *m)

@@ -6,7 +6,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Union
 
-    Value = Union[str, int, bool, list[str]]
+    Value = Union[str, int, list[str]]
 
 DEFAULTS: dict[str, Value] = {
     "storage.root": "",
@@ -24,3 +24,6 @@ DEFAULTS: dict[str, Value] = {
     "pull.parallel": 3,
     "helpers.libexec": "",
 }
+
+# Numbers below these make no sense.
+LEAST: dict[str, int] = {"run.log_max_file": 1, "run.stop_timeout": -1, "pull.parallel": 1}

@@ -57,8 +57,8 @@ class Paths:
         """The paths of user UID, the two roots made where missing; raises HostError."""
         data = str(settings.get("storage.root")) or default_data_root(env, uid)
         runtime = str(settings.get("storage.runtime_dir")) or runtime_base(env, uid)
-        runtime_root = f"{runtime}/{boot_key(boot_id)}"
-        _private(runtime_root, uid)
+        runtime_root = f"{os.path.abspath(runtime)}/{boot_key(boot_id)}"
+        private(runtime_root, uid)
         try:
             os.makedirs(data, 0o700, exist_ok=True)
         except OSError as error:
@@ -109,7 +109,11 @@ def boot_key(boot_id: str) -> str:
 
 
 def runtime_base(env: Mapping[str, str], uid: int) -> str:
-    """$XDG_RUNTIME_DIR/rootless where that directory is ours and private, else /tmp/rootless-UID."""
+    """$XDG_RUNTIME_DIR/rootless where that directory is ours and private, else /tmp/rootless-UID.
+
+    A login to another host, sudo and su leave a variable behind that names somebody else's directory, or
+    one that is not there.
+    """
     base = env.get("XDG_RUNTIME_DIR", "")
     if base.startswith("/") and _usable(base, uid):
         return f"{base}/rootless"
@@ -125,25 +129,38 @@ def _usable(path: str, uid: int) -> bool:
     return stat.S_ISDIR(info.st_mode) and private and os.access(path, os.W_OK)
 
 
-def _private(path: str, uid: int) -> None:
-    """Make PATH with its parent, and refuse either where it is not a directory of ours alone."""
+def private(path: str, uid: int) -> None:
+    """Make PATH with its parent, and refuse either where it is not a directory of ours alone.
+
+    Raises HostError.  What others could write before is refused, what they could only read is closed.
+    """
     for directory in (os.path.dirname(path), path):
         try:
             os.mkdir(directory, 0o700)
         except FileExistsError:
             pass
-        except FileNotFoundError:
-            os.makedirs(directory, 0o700, exist_ok=True)
         except OSError as error:
-            raise HostError(
-                f"cannot make the runtime directory {directory}: "
-                f"{os.strerror(error.errno or 0).lower()}",
-                hint="set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
-            ) from None
+            _make_parents(directory, error)
         info = os.lstat(directory)
         if not stat.S_ISDIR(info.st_mode) or info.st_uid != uid or info.st_mode & 0o022:
             raise HostError(
                 f"cannot use the runtime directory {directory}: "
                 "it is not a directory that only you can write",
-                hint=f"remove {directory}, or set XDG_RUNTIME_DIR",
+                hint=f"remove {directory}, or set XDG_RUNTIME_DIR to a directory of yours",
             )
+        if info.st_mode & 0o055:
+            os.chmod(directory, 0o700)
+
+
+def _make_parents(directory: str, error: OSError) -> None:
+    reason = error
+    if isinstance(error, FileNotFoundError):
+        try:
+            os.makedirs(directory, 0o700, exist_ok=True)
+            return
+        except OSError as second:
+            reason = second
+    raise HostError(
+        f"cannot make the runtime directory {directory}: {os.strerror(reason.errno or 0).lower()}",
+        hint="set XDG_RUNTIME_DIR to a directory of yours with mode 0700",
+    ) from None

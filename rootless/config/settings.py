@@ -7,11 +7,13 @@ changed; what was parsed is kept as JSON beside the runtime state, keyed by the 
 from __future__ import annotations
 
 import os
+import stat
 
 from rootless import jsonc
-from rootless.errors import UsageError
+from rootless.errors import HostError, UsageError
 
-from .defaults import DEFAULTS
+from . import paths
+from .defaults import DEFAULTS, LEAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,55 +80,88 @@ def _file(path: str, env: Mapping[str, str], uid: int) -> dict[str, Any]:
     except OSError:
         return {}
     stamp = f"{path}:{info.st_mtime_ns}:{info.st_size}:{info.st_ino}"
-    cache = _cache_path(path, env, uid)
-    try:
-        with open(cache, "rb") as file:
-            cached = jsonc.loads(file.read())
-        if cached["stamp"] == stamp:
-            return dict(cached["values"])
-    except (OSError, ValueError, KeyError, TypeError):
-        pass
+    scope = "system" if path == SYSTEM_FILE else "user"
+    cache = f"{paths.runtime_base(env, uid)}/settings-{scope}.json"
+    cached = _cached(cache, stamp, uid)
+    if cached is not None:
+        return cached
     from . import toml
 
     parsed = toml.flat(path)
-    try:
-        temporary = f"{cache}.{os.getpid()}"
-        with open(temporary, "w", encoding="ascii") as file:
-            file.write(jsonc.dumps({"stamp": stamp, "values": parsed}))
-        os.rename(temporary, cache)
-    except (OSError, TypeError):
-        pass  # the cache is a convenience
+    _keep(cache, {"stamp": stamp, "values": parsed}, uid)
     return parsed
 
 
-def _cache_path(path: str, env: Mapping[str, str], uid: int) -> str:
-    from . import paths
+def _cached(cache: str, stamp: str, uid: int) -> dict[str, Any] | None:
+    """What was parsed before, if it is of that stamp, and of nobody else's making."""
+    try:
+        fd = os.open(cache, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    with open(fd, "rb") as file:
+        info = os.fstat(fd)
+        # Below /tmp anybody could have made this directory first: only our own file is believed.
+        if info.st_uid != uid or info.st_mode & 0o022 or not stat.S_ISREG(info.st_mode):
+            return None
+        try:
+            found = jsonc.loads(file.read())
+            return dict(found["values"]) if found["stamp"] == stamp else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
 
-    scope = "system" if path == SYSTEM_FILE else "user"
-    return f"{paths.runtime_base(env, uid)}/settings-{scope}.json"
+
+def _keep(cache: str, content: dict[str, Any], uid: int) -> None:
+    """Write the cache; it is a convenience, so whatever forbids it is no error."""
+    temporary = f"{cache}.{os.getpid()}"
+    try:
+        text = jsonc.dumps(content)  # a date of TOML is not JSON: the check names it
+        paths.private(os.path.dirname(cache), uid)
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(temporary, cache)
+    except (OSError, TypeError, HostError):
+        pass
 
 
 def _checked(key: str, value: object, where: str) -> Value:
     if key not in DEFAULTS:
-        raise UsageError(f"cannot use {where}: unknown setting {key!r}")
+        raise UsageError(f"cannot use {where}: unknown setting {key!r}", hint=_similar(key))
     wanted = type(DEFAULTS[key])
-    if wanted is list and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return value
-    if type(value) is not wanted or wanted is list:
-        raise UsageError(f"cannot use {where}: {key} must be a {_kind(wanted)}, not {value!r}")
-    return value  # type: ignore[return-value]
+    if wanted is list:
+        if isinstance(value, list) and all(isinstance(one, str) for one in value):
+            return value
+    elif type(value) is wanted:
+        return _large_enough(key, value, where)  # type: ignore[arg-type]
+    raise UsageError(f"cannot use {where}: {key} must be a {_kind(wanted)}, not {value!r}")
+
+
+def _large_enough(key: str, value: Value, where: str) -> Value:
+    least = LEAST.get(key)
+    if least is not None and isinstance(value, int) and value < least:
+        raise UsageError(f"cannot use {where}: {key} must be at least {least}, not {value}")
+    return value
+
+
+def _similar(key: str) -> str:
+    from difflib import get_close_matches
+
+    found = get_close_matches(key, DEFAULTS, 1)
+    return f"did you mean {found[0]}?" if found else "conf/rootless.toml lists all settings"
 
 
 def _kind(wanted: type) -> str:
-    return {str: "string", int: "number", bool: "boolean", list: "list of strings"}[wanted]
+    return {str: "string", int: "number", list: "list of strings"}[wanted]
 
 
 def _from_text(key: str, text: str, name: str) -> Value:
     wanted = type(DEFAULTS[key])
-    if wanted is int:
-        if not text.lstrip("-").isdigit():
-            raise UsageError(f"cannot use ${name}: {key} must be a number, not {text!r}")
-        return int(text)
     if wanted is list:
         return [part for part in text.split(",") if part]
-    return text
+    if wanted is not int:
+        return text
+    try:
+        number = int(text)
+    except ValueError:
+        raise UsageError(f"cannot use ${name}: {key} must be a number, not {text!r}") from None
+    return _large_enough(key, number, f"${name}")

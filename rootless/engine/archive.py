@@ -1,345 +1,281 @@
 """Loading images from archives: docker-archive, oci-archive, or a directory in the OCI layout.
 
-An archive is hostile: it is read by an index of its members made once, links in it are followed only
-to other members, and each blob is verified by the digest that leads to it (a docker-archive's layers by
-their diff IDs) before it is recorded.
+An archive is hostile: each blob is verified by the digest that leads to it (a docker-archive's layers by
+their diff IDs), and an image is recorded only when all its layers were unpacked.
 """
 
 from __future__ import annotations
 
-import bz2
-import gzip
-import hashlib
-import lzma
 import os
-import posixpath
-import shutil
-import tarfile
-import tempfile
 
 from rootless import jsonc
-from rootless.errors import DigestMismatchError, ImageError, NoSpaceError, UsageError
+from rootless.errors import ImageError, NoSpaceError, ReferenceError_
+from rootless.oci import descriptor as descriptors
 from rootless.oci import digest as digests
 from rootless.oci import manifest as manifests
-from rootless.oci import media_types
+from rootless.oci import media_types, platform
 from rootless.oci import reference as references
-from rootless.store import unpack as unpacker
+from rootless.store import files
+
+from . import archivefile, layers
+from .progress import ProgressSink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import IO, Any, Union
+    from typing import IO, Any
 
+    from .archivefile import Archive, Source
     from .context import Context
-    from .progress import ProgressSink
-
-    Source = Union[str, IO[bytes]]
 
 MAX_DOCUMENT = 8 << 20
-_MAGIC = (
-    (b"\x1f\x8b", gzip.open),
-    (b"BZh", bz2.open),
-    (b"\xfd7zXZ\x00", lzma.open),
-)
-_ZSTD = b"\x28\xb5\x2f\xfd"
+MAX_IMAGES = 4096
+MAX_NESTING = 2
 _NAMES = ("io.containerd.image.name", "org.opencontainers.image.ref.name")
+_ATTESTATION = "vnd.docker.reference.type"
 
 
 def load(ctx: Context, source: Source, sink: ProgressSink | None = None) -> list[str]:
-    """Load every image of an archive; one line for each, as docker prints it.
+    """Load every image of an archive; a line for each name, as docker prints it.
 
-    Raises UsageError, ImageError, DigestMismatchError, NoSpaceError.
+    Raises UsageError, ImageError, DigestMismatchError, LayerError, NoSpaceError, HostError.
     """
     what = source if isinstance(source, str) else "stdin"
     lease = ctx.blobs.lease()
+    archive: Archive | None = None
     try:
-        if isinstance(source, str) and os.path.isdir(source):
-            return _load(ctx, _Directory(source), what, sink)
-        with (
-            tempfile.TemporaryDirectory(dir=_scratch(ctx), prefix="load-") as scratch,
-            _open(source, scratch, what) as file,
-        ):
-            return _load(ctx, _Archive(file, what), what, sink)
+        files.ensure_dir(ctx.paths.cache)
+        archive = archivefile.open_archive(source, what, ctx.paths.cache)
+        return _Load(ctx, archive, what, sink or ProgressSink()).all()
     except OSError as error:
-        if error.errno in (28, 122):
-            raise NoSpaceError(f"cannot load {what}: ENOSPC (no space left on device)") from None
-        raise ImageError(f"cannot load {what}: {error}") from None
+        failed = files.failure(f"load {what}", error)
+        if isinstance(failed, NoSpaceError):
+            raise failed from None
+        raise ImageError(failed.message) from None
     finally:
+        if archive is not None:
+            archive.close()
         if lease is not None:
             os.close(lease)
 
 
-def _scratch(ctx: Context) -> str:
-    os.makedirs(ctx.paths.cache, 0o700, exist_ok=True)
-    return ctx.paths.cache
+class _Load:
+    """One archive being loaded; WHAT names it in messages."""
 
+    def __init__(self, ctx: Context, archive: Archive, what: str, sink: ProgressSink) -> None:
+        self._ctx = ctx
+        self._archive = archive
+        self._what = what
+        self._sink = sink
 
-def _open(source: Source, scratch: str, what: str) -> IO[bytes]:
-    """A seekable, uncompressed file of the archive."""
-    if isinstance(source, str):
+    def all(self) -> list[str]:
+        """Load what is there; docker's form first, which archives of both forms have too."""
+        if self._archive.has("manifest.json"):
+            return self._docker()
+        if self._archive.has("index.json"):
+            return self._oci()
+        raise self._bad("it holds neither manifest.json nor index.json")
+
+    def _bad(self, reason: str) -> ImageError:
+        return ImageError(f"cannot load {self._what}: {reason}")
+
+    # reading
+
+    def _small(self, name: str) -> bytes:
+        """A whole document; raises ImageError where it is missing or too large."""
+        if not self._archive.has(name):
+            raise self._bad(f"{name[:200]} is missing")
+        with self._archive.open(name) as stream:
+            data = stream.read(MAX_DOCUMENT + 1)
+        if len(data) > MAX_DOCUMENT:
+            raise self._bad(f"{name[:200]} is too large")
+        return data
+
+    def _list(self, name: str, key: str) -> list[Any]:
+        """The list that the document NAME is, or has under KEY."""
         try:
-            raw: IO[bytes] = open(source, "rb")
-        except OSError as error:
-            raise UsageError(
-                f"cannot open {source}: {os.strerror(error.errno or 0).lower()}", exit_code=1
-            ) from None
-    else:
-        raw = open(f"{scratch}/stream", "w+b")
-        shutil.copyfileobj(source, raw, 1 << 20)
-        raw.seek(0)
-    head = raw.read(6)
-    raw.seek(0)
-    for magic, opener in _MAGIC:
-        if head.startswith(magic):
-            return _inflate(opener(raw), scratch, what)
-    if head.startswith(_ZSTD):
+            value = jsonc.loads(self._small(name))
+        except ValueError:
+            raise self._bad(f"{name} is not JSON") from None
+        if key:
+            value = value.get(key) if isinstance(value, dict) else None
+        if not isinstance(value, list) or len(value) > MAX_IMAGES:
+            raise self._bad(f"{name} holds no list of images")
+        return value
+
+    def _blob(self, digest: str) -> bytes:
+        """A manifest or config by its digest, verified and in the store."""
+        name = _blob_name(digest)
+        data = self._small(name)
+        self._ctx.blobs.ingest(data, digest, len(data))
+        return data
+
+    # recording
+
+    def _finish(self, descriptor: dict[str, Any], names: list[str]) -> list[str]:
+        """Unpack, then record; so a layer that cannot be unpacked leaves no image."""
+        document = manifests.load(self._ctx.blobs.read_small(descriptor["digest"]), self._what)
+        config = manifests.load(
+            self._ctx.blobs.read_small(document["config"]["digest"]), self._what
+        )
+        wanted = layers.pair(document["layers"], manifests.diff_ids(config))
+        layers.unpack_all(self._ctx, wanted, self._sink)
+        record = self._ctx.images.put(descriptor, names[0] if names else "")
+        for name in names[1:]:
+            self._ctx.images.put(descriptor, name)
+        if not names:
+            return [f"Loaded image ID: {record.id}"]
+        return [f"Loaded image: {references.parse(name).familiar()}" for name in names]
+
+    def _tag(self, text: object) -> str:
         try:
-            import zstandard
-        except ImportError:
-            raise ImageError(
-                f"cannot load {what}: it is compressed with zstd",
-                hint="install the zstandard package, or recompress the archive with gzip",
-            ) from None
-        return _inflate(zstandard.ZstdDecompressor().stream_reader(raw), scratch, what)
-    return raw
+            found = references.parse(str(text)).with_default_tag()
+        except ReferenceError_ as error:
+            raise self._bad(error.message) from None
+        return f"{found.repository}:{found.tag or 'latest'}"
 
+    # docker-archive
 
-def _inflate(stream: Any, scratch: str, what: str) -> IO[bytes]:
-    plain = open(f"{scratch}/plain", "w+b")
-    try:
-        shutil.copyfileobj(stream, plain, 1 << 20)
-    except (EOFError, lzma.LZMAError, gzip.BadGzipFile, ValueError) as error:
-        raise ImageError(f"cannot load {what}: it is truncated or damaged ({error})") from None
-    plain.seek(0)
-    return plain
+    def _docker(self) -> list[str]:
+        lines: list[str] = []
+        for entry in self._list("manifest.json", ""):
+            config = entry.get("Config") if isinstance(entry, dict) else None
+            if not isinstance(config, str):
+                raise self._bad("an entry of manifest.json names no config")
+            paths = self._texts(entry, "Layers")
+            names = [self._tag(text) for text in self._texts(entry, "RepoTags")]
+            lines += self._finish(self._docker_image(config, paths), names)
+        return lines
 
+    def _texts(self, entry: dict[str, Any], key: str) -> list[str]:
+        value = entry.get(key) or []
+        if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+            raise self._bad(f"{key} in manifest.json is no list of names")
+        if len(value) > manifests.MAX_LAYERS:
+            raise self._bad(f"{key} in manifest.json is too long")
+        return value
 
-class _Directory:
-    """An OCI layout as a directory."""
+    def _docker_image(self, config_name: str, paths: list[str]) -> dict[str, Any]:
+        """Store one image and make the manifest that a docker-archive does not have."""
+        data = self._small(config_name)
+        config = manifests.check_config(data, len(paths), f"{self._what} ({config_name[:200]})")
+        listed = [
+            self._docker_layer(path, diff_id)
+            for path, diff_id in zip(paths, manifests.diff_ids(config))
+        ]
+        digest, size = self._ctx.blobs.ingest(data)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": descriptors.make(media_types.OCI_CONFIG, digest, size),
+            "layers": listed,
+        }
+        digest, size = self._ctx.blobs.ingest(jsonc.dumps(manifest).encode())
+        return descriptors.make(media_types.OCI_MANIFEST, digest, size)
 
-    def __init__(self, path: str) -> None:
-        self._path = os.path.realpath(path)
-
-    def has(self, name: str) -> bool:
-        return os.path.isfile(self._resolve(name))
-
-    def open(self, name: str) -> IO[bytes]:
-        return open(self._resolve(name), "rb")
-
-    def _resolve(self, name: str) -> str:
-        path = os.path.realpath(f"{self._path}/{name}")
-        return path if path.startswith(self._path + "/") else "/nonexistent"
-
-
-class _Archive:
-    """A tar archive by member name; links lead to other members only."""
-
-    def __init__(self, file: IO[bytes], what: str) -> None:
-        try:
-            self._tar = tarfile.open(fileobj=file, mode="r:")
-            self._members = {posixpath.normpath(m.name): m for m in self._tar}
-        except (tarfile.TarError, EOFError, ValueError) as error:
-            raise ImageError(f"cannot load {what}: it is not a tar archive ({error})") from None
-
-    def _find(self, name: str) -> tarfile.TarInfo | None:
-        for _ in range(8):
-            member = self._members.get(posixpath.normpath(name))
-            if member is None or member.isreg():
-                return member
-            if member.issym():
-                name = posixpath.join(posixpath.dirname(member.name), member.linkname)
-            elif member.islnk():
-                name = member.linkname
-            else:
-                return None
-        return None
-
-    def has(self, name: str) -> bool:
-        return self._find(name) is not None
-
-    def open(self, name: str) -> IO[bytes]:
-        member = self._find(name)
-        stream = self._tar.extractfile(member) if member else None
-        if stream is None:
-            raise ImageError(f"cannot read member {name!r} of the archive: it is missing")
-        return stream
-
-
-def _document(archive: Any, name: str, what: str) -> Any:
-    if not archive.has(name):
-        raise ImageError(f"cannot load {what}: {name} is missing")
-    with archive.open(name) as stream:
-        data = stream.read(MAX_DOCUMENT + 1)
-    if len(data) > MAX_DOCUMENT:
-        raise ImageError(f"cannot load {what}: {name} is too large")
-    try:
-        return jsonc.loads(data)
-    except (ValueError, UnicodeDecodeError):
-        raise ImageError(f"cannot load {what}: {name} is not JSON") from None
-
-
-def _load(ctx: Context, archive: Any, what: str, sink: ProgressSink | None) -> list[str]:
-    if archive.has("manifest.json"):
-        return _load_docker(ctx, archive, what, sink)
-    if archive.has("index.json"):
-        return _load_oci(ctx, archive, what, sink)
-    raise ImageError(f"cannot load {what}: it holds neither manifest.json nor index.json")
-
-
-def _finish(
-    ctx: Context,
-    descriptor: dict[str, Any],
-    names: list[str],
-    sink: ProgressSink | None,
-) -> list[str]:
-    record = ctx.images.put(descriptor, names[0] if names else "")
-    for name in names[1:]:
-        ctx.images.put(descriptor, name)
-    unpacker.unpack_layers(ctx, record, record.diff_ids)
-    if sink is not None:
-        sink.line(f"Loaded {record.id}")
-    if not names:
-        return [f"Loaded image ID: {record.id}"]
-    return [f"Loaded image: {references.parse(name).familiar()}" for name in names]
-
-
-def _copy_blob(ctx: Context, archive: Any, name: str, digest: str, size: int | None) -> int:
-    if ctx.blobs.has(digest, -1 if size is None else size):
-        return ctx.blobs.size(digest)
-    with archive.open(name) as stream:
-        return ctx.blobs.ingest(stream, digest, size)[1]
-
-
-# docker-archive
-
-
-def _load_docker(ctx: Context, archive: Any, what: str, sink: ProgressSink | None) -> list[str]:
-    entries = _document(archive, "manifest.json", what)
-    if not isinstance(entries, list):
-        raise ImageError(f"cannot load {what}: manifest.json is not a list")
-    lines: list[str] = []
-    for entry in entries:
-        if not isinstance(entry, dict) or not isinstance(entry.get("Config"), str):
-            raise ImageError(f"cannot load {what}: an entry of manifest.json names no config")
-        paths = entry.get("Layers") or []
-        tags = [references.parse(str(tag)).full() for tag in entry.get("RepoTags") or []]
-        lines += _load_docker_image(ctx, archive, what, entry["Config"], paths, tags, sink)
-    return lines
-
-
-def _load_docker_image(
-    ctx: Context,
-    archive: Any,
-    what: str,
-    config_name: str,
-    paths: list[str],
-    tags: list[str],
-    sink: ProgressSink | None,
-) -> list[str]:
-    if not archive.has(config_name):
-        raise ImageError(f"cannot load {what}: config {config_name} is missing")
-    with archive.open(config_name) as stream:
-        data = stream.read(MAX_DOCUMENT)
-    config = manifests.check_config(data, len(paths), f"{what} ({config_name})")
-    layers = []
-    for path, diff_id in zip(paths, (config.get("rootfs") or {}).get("diff_ids") or []):
-        if not archive.has(path):
-            raise ImageError(f"cannot load {what}: layer {path} is missing")
-        layers.append(_docker_layer(ctx, archive, path, diff_id))
-    digest, size = ctx.blobs.ingest(data)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": {"mediaType": media_types.OCI_CONFIG, "digest": digest, "size": size},
-        "layers": layers,
-    }
-    digest, size = ctx.blobs.ingest(jsonc.dumps(manifest).encode())
-    descriptor = {"mediaType": media_types.OCI_MANIFEST, "digest": digest, "size": size}
-    return _finish(ctx, descriptor, tags, sink)
-
-
-def _docker_layer(ctx: Context, archive: Any, path: str, diff_id: str) -> dict[str, Any]:
-    """Store a layer; nearly always a plain tar whose digest is the diff ID, sometimes compressed."""
-    with archive.open(path) as stream:
-        head = stream.read(4)
-        if head[:2] != b"\x1f\x8b" and head != _ZSTD:
+    def _docker_layer(self, path: str, diff_id: str) -> dict[str, Any]:
+        """Store a layer: nearly always a plain tar whose digest is the diff ID, sometimes compressed."""
+        if not self._archive.has(path):
+            raise self._bad(f"layer {path[:200]} is missing")
+        with self._archive.open(path) as stream:
+            head = stream.read(4)
             stream.seek(0)
-            _, size = ctx.blobs.ingest(stream, diff_id)
-            return {"mediaType": media_types.OCI_LAYER, "digest": diff_id, "size": size}
-        stream.seek(0)
-        digest, size = ctx.blobs.ingest(stream)
-    kind = media_types.OCI_LAYER_ZSTD if head == _ZSTD else media_types.OCI_LAYER_GZIP
-    return {"mediaType": kind, "digest": digest, "size": size}
+            kind = _compression(head)
+            # Of a compressed layer the diff ID is checked when it is unpacked.
+            digest, size = self._ingest(stream, "" if kind else diff_id)
+        return descriptors.make(kind or media_types.OCI_LAYER, digest, size)
+
+    def _ingest(self, stream: IO[bytes], digest: str, size: int | None = None) -> tuple[str, int]:
+        """Copy a layer into the store unless it is there with its tree, which proves it whole."""
+        blobs = self._ctx.blobs
+        if digest and blobs.has(digest) and self._ctx.layers().present(digest):
+            return digest, blobs.size(digest)
+        self._sink.event(digests.short(digest) or "layer", "Loading layer")
+        return blobs.ingest(stream, digest or None, size)
+
+    # OCI layout
+
+    def _oci(self) -> list[str]:
+        lines: list[str] = []
+        here = platform.Platform("linux", self._ctx.facts.arch)
+        for name, entry in self._choices(here):
+            descriptor = self._oci_manifest(entry, here, 0)
+            lines += self._finish(descriptor, [name] if name else [])
+        if not lines:
+            raise self._bad("index.json lists no image")
+        return lines
+
+    def _choices(self, here: platform.Platform) -> list[tuple[str, dict[str, Any]]]:
+        """(name or "", descriptor) of the images to load: of one name, the one that runs here best."""
+        groups: dict[str, list[dict[str, Any]]] = {}
+        for entry in self._list("index.json", "manifests"):
+            found = descriptors.check(entry, f"index.json of {self._what}")
+            if not _is_attachment(found):
+                groups.setdefault(self._oci_name(found), []).append(found)
+        chosen: list[tuple[str, dict[str, Any]]] = []
+        for name, group in groups.items():
+            best = platform.choose(here, group)
+            if name and len(group) > 1:
+                chosen.append((name, dict(best or group[-1])))
+                continue
+            chosen += [
+                (name, entry)
+                for entry in group
+                if best is None or platform.choose(here, [entry]) or not entry.get("platform")
+            ]
+        return chosen
+
+    def _oci_name(self, entry: dict[str, Any]) -> str:
+        notes = entry.get("annotations")
+        for key in _NAMES:
+            name = notes.get(key) if isinstance(notes, dict) else None
+            # The image spec's own name is often a tag alone, which names no repository.
+            if isinstance(name, str) and ("/" in name or ":" in name):
+                return self._tag(name)
+        return ""
+
+    def _oci_manifest(
+        self, entry: dict[str, Any], here: platform.Platform, depth: int
+    ) -> dict[str, Any]:
+        """Store a manifest with all it names and give its descriptor; of an index, this platform's."""
+        data = self._small(_blob_name(entry["digest"]))
+        kind, document = manifests.parse(data, self._what, str(entry.get("mediaType", "")))
+        if kind in media_types.INDEXES:
+            listed = document["manifests"]
+            plain = [one for one in listed if not _is_attachment(one)]
+            chosen = platform.choose(here, plain) or (plain[0] if len(plain) == 1 else None)
+            if chosen is None or depth >= MAX_NESTING:
+                raise self._bad(f"it has no image for {here}")
+            self._ctx.blobs.ingest(data, entry["digest"], len(data))
+            return self._oci_manifest(dict(chosen), here, depth + 1)
+        manifests.check_image(document, self._what)
+        config = document["config"]
+        manifests.check_config(self._blob(config["digest"]), len(document["layers"]), self._what)
+        for layer in document["layers"]:
+            name = _blob_name(layer["digest"])
+            if not self._archive.has(name):
+                raise self._bad(f"blob {layer['digest']} is missing")
+            with self._archive.open(name) as stream:
+                self._ingest(stream, layer["digest"], layer["size"])
+        self._ctx.blobs.ingest(data, entry["digest"], len(data))
+        return descriptors.make(kind, entry["digest"], len(data))
 
 
-# OCI layout
+def _compression(head: bytes) -> str:
+    """The media type of a compressed layer, "" of a plain one."""
+    if head[:2] == b"\x1f\x8b":
+        return media_types.OCI_LAYER_GZIP
+    return media_types.OCI_LAYER_ZSTD if head == b"\x28\xb5\x2f\xfd" else ""
 
 
-def _load_oci(ctx: Context, archive: Any, what: str, sink: ProgressSink | None) -> list[str]:
-    index = _document(archive, "index.json", what)
-    entries = index.get("manifests") if isinstance(index, dict) else None
-    if not isinstance(entries, list):
-        raise ImageError(f"cannot load {what}: index.json lists no manifests")
-    lines: list[str] = []
-    for entry in entries:
-        names = _oci_names(entry, what)
-        descriptor = _oci_manifest(ctx, archive, entry, what, 0)
-        lines += _finish(ctx, descriptor, names, sink)
-    return lines
-
-
-def _oci_names(entry: Any, what: str) -> list[str]:
-    if not isinstance(entry, dict) or not isinstance(entry.get("digest"), str):
-        raise ImageError(f"cannot load {what}: index.json holds what is no descriptor")
+def _is_attachment(entry: dict[str, Any]) -> bool:
+    """Whether a descriptor is of something about an image: a signature, a list of parts."""
     notes = entry.get("annotations")
-    for key in _NAMES:
-        name = notes.get(key) if isinstance(notes, dict) else None
-        if isinstance(name, str) and name and ("/" in name or ":" in name):
-            return [references.parse(name).full()]
-    return []
-
-
-def _oci_manifest(
-    ctx: Context, archive: Any, entry: dict[str, Any], what: str, depth: int
-) -> dict[str, Any]:
-    """Store a manifest with all it names and give its descriptor; of an index, this platform's."""
-    from rootless.oci import platform
-
-    digests.check(entry["digest"], what)
-    data = _blob(archive, entry["digest"], what)
-    kind, document = manifests.parse(data, what, str(entry.get("mediaType", "")))
-    if kind in media_types.INDEXES:
-        here = platform.Platform("linux", ctx.facts.arch)
-        chosen = platform.choose(here, document["manifests"])
-        if chosen is None and len(document["manifests"]) == 1:
-            chosen = document["manifests"][0]
-        if chosen is None or depth > 1:
-            raise ImageError(f"cannot load {what}: it has no image for {here}")
-        return _oci_manifest(ctx, archive, dict(chosen), what, depth + 1)
-    config = document["config"]
-    manifests.check_config(_blob(archive, config["digest"], what), len(document["layers"]), what)
-    for part in (config, *document["layers"]):
-        name = _blob_name(part["digest"])
-        if not archive.has(name):
-            raise ImageError(f"cannot load {what}: blob {part['digest']} is missing")
-        _copy_blob(ctx, archive, name, part["digest"], part["size"])
-    ctx.blobs.ingest(data, entry["digest"], len(data))
-    return {"mediaType": kind, "digest": entry["digest"], "size": len(data)}
+    if isinstance(notes, dict) and notes.get(_ATTESTATION):
+        return True
+    where = entry.get("platform")
+    unknown = isinstance(where, dict) and where.get("os") == "unknown"
+    return unknown or bool(entry.get("artifactType"))
 
 
 def _blob_name(digest: str) -> str:
     return f"blobs/{digest.replace(':', '/')}"
-
-
-def _blob(archive: Any, digest: str, what: str) -> bytes:
-    """A small blob of the archive, verified."""
-    name = _blob_name(digest)
-    if not archive.has(name):
-        raise ImageError(f"cannot load {what}: blob {digest} is missing")
-    with archive.open(name) as stream:
-        data: bytes = stream.read(MAX_DOCUMENT + 1)
-    if len(data) > MAX_DOCUMENT:
-        raise ImageError(f"cannot load {what}: blob {digest} is too large")
-    algorithm, _, value = digest.partition(":")
-    if hashlib.new(algorithm, data).hexdigest() != value:
-        raise DigestMismatchError(f"cannot load {what}: blob {digest} has another digest")
-    return data

@@ -11,12 +11,23 @@ import os
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 
-from rootless.errors import ImageError, ImageNotFoundError
+from rootless.errors import (
+    DigestMismatchError,
+    ImageError,
+    ImageNotFoundError,
+    LayerError,
+    RegistryError,
+    RootlessError,
+)
+from rootless.oci import descriptor as descriptors
 from rootless.oci import manifest as manifests
-from rootless.oci import media_types, platform
+from rootless.oci import platform
 from rootless.oci import reference as references
+from rootless.registry import places
 from rootless.registry.client import Manifest, Repository
-from rootless.store import unpack as unpacker
+from rootless.store import files
+
+from . import layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,6 +37,7 @@ if TYPE_CHECKING:
     from rootless.oci.reference import Reference
 
     from .context import Context
+    from .layers import Layer
     from .progress import ProgressSink
 
 MAX_CONFIG = 8 << 20
@@ -47,171 +59,241 @@ class PullResult:
 def pull(ctx: Context, text: str, wanted: str | None, sink: ProgressSink) -> PullResult:
     """Fetch the image TEXT for the platform WANTED (None: this machine's) and unpack it.
 
-    Raises ReferenceError_, ImageNotFoundError, RegistryError, DigestMismatchError, LayerError,
-    NoSpaceError; what was not whole is then removed.
+    Raises ReferenceError_, ImageNotFoundError, RegistryError, RegistryAuthError, ImageError,
+    DigestMismatchError, LayerError, NoSpaceError; what was not whole is then removed.
     """
     ref = references.parse(text).with_default_tag()
-    here = (
-        platform.parse(wanted, ctx.facts.arch)
-        if wanted
-        else platform.Platform("linux", ctx.facts.arch)
-    )
-    repository = Repository(ref, ctx.env, _insecure(ctx))
-    name = ref.digest or ref.tag
-    sink.line(f"{ref.tag or ref.digest}: Pulling from {ref.path}")
+    if ref.tag and ref.digest:
+        ref = references.Reference(ref.domain, ref.path, "", ref.digest)
+    here = platform.parse(wanted or "linux/" + ctx.facts.arch, ctx.facts.arch)
     lease = ctx.blobs.lease()
     try:
-        top = repository.manifest(name)
-        chosen = _for_platform(repository, top, here, bool(wanted), ref)
-        new = _fetch(ctx, repository, chosen, ref, sink)
+        repository, top = _resolve(ctx, ref)
+        sink.line(f"{ref.tag or ref.digest}: Pulling from {ref.path}")
+        chosen = _for_platform(repository, top, here, ref)
+        before = _present(ctx, ref)
+        new = _fetch(ctx, repository, chosen, _Wanted(ref, here, bool(wanted)), sink)
         record = _record(ctx, chosen, top, ref)
     finally:
         if lease is not None:
             os.close(lease)
+    new = new or before != chosen.digest
     sink.line(f"Digest: {top.digest}")
     what = "Downloaded newer image for" if new else "Image is up to date for"
     sink.line(f"Status: {what} {ref.familiar()}")
     return PullResult(ref.full(), record, top.digest, new)
 
 
-def _insecure(ctx: Context) -> list[str]:
-    value = ctx.settings.get("registry.insecure")
+class _Wanted:
+    """What is pulled for whom: ``asked`` tells a platform that somebody typed from this machine's own."""
+
+    __slots__ = ("asked", "platform", "reference")
+
+    def __init__(self, reference: Reference, wanted: Platform, asked: bool) -> None:
+        self.reference = reference
+        self.platform = wanted
+        self.asked = asked
+
+
+# resolving
+
+
+def _resolve(ctx: Context, ref: Reference) -> tuple[Repository, Manifest]:
+    """The manifest or index, from the first of the repository's places that has it."""
+    entries = places.load(places.files(ctx.env, ctx.paths.conf))
+    candidates = places.places(
+        ref, entries, _texts(ctx, "registry.insecure"), _texts(ctx, "registry.mirrors")
+    )
+    for place in candidates[:-1]:
+        try:
+            mirror = Repository(ref, ctx.env, place)
+            return mirror, mirror.manifest(ref.digest or ref.tag)
+        except (RegistryError, ImageNotFoundError, ImageError):
+            continue  # a mirror may lack what the registry has
+    repository = Repository(ref, ctx.env, candidates[-1])
+    return repository, repository.manifest(ref.digest or ref.tag)
+
+
+def _texts(ctx: Context, key: str) -> list[str]:
+    value = ctx.settings.get(key)
     return value if isinstance(value, list) else []
 
 
 def _for_platform(
-    repository: Repository, top: Manifest, wanted: Platform, asked: bool, ref: Reference
+    repository: Repository, top: Manifest, wanted: Platform, ref: Reference
 ) -> Manifest:
     """The manifest for a platform, through at most MAX_NESTING indexes."""
     current = top
     for _ in range(MAX_NESTING + 1):
         if not current.is_index:
+            manifests.check_image(current.document, ref.familiar())
             return current
-        descriptor = platform.choose(wanted, current.document["manifests"])
-        if descriptor is None and not asked and len(current.document["manifests"]) == 1:
-            descriptor = current.document["manifests"][0]
+        entries = current.document["manifests"]
+        descriptor = platform.choose(wanted, entries)
+        if descriptor is None:
+            unsaid = [entry for entry in entries if not entry.get("platform")]
+            descriptor = unsaid[0] if len(unsaid) == 1 else None
         if descriptor is None:
             raise ImageNotFoundError(
-                f"no matching manifest for {wanted} in the manifest list entries of "
-                f"{ref.familiar()}"
+                f"no matching manifest for {wanted} in the manifest list entries of {ref.familiar()}"
             )
         current = repository.manifest(str(descriptor["digest"]))
     raise ImageError(f"cannot use {ref.familiar()}: its indexes are nested too deeply")
 
 
+# recording
+
+
+def _present(ctx: Context, ref: Reference) -> str:
+    """Digest of the manifest that REF leads to here, "" if none."""
+    try:
+        return str(ctx.images.resolve(ref.full()).descriptor["digest"])
+    except RootlessError:
+        return ""
+
+
 def _record(ctx: Context, chosen: Manifest, top: Manifest, ref: Reference) -> str:
-    for manifest in {chosen.digest: chosen, top.digest: top}.values():
-        if not ctx.blobs.has(manifest.digest):
-            ctx.blobs.ingest(manifest.data, manifest.digest, len(manifest.data))
-    descriptor = {
-        "mediaType": chosen.media_type,
-        "digest": chosen.digest,
-        "size": len(chosen.data),
-    }
+    ctx.blobs.ingest(chosen.data, chosen.digest, len(chosen.data))
+    entry = descriptors.make(chosen.media_type, chosen.digest, len(chosen.data))
     name = f"{ref.repository}:{ref.tag}" if ref.tag else ""
-    return ctx.images.put(descriptor, name, f"{ref.repository}@{top.digest}").id
+    return ctx.images.put(entry, name, f"{ref.repository}@{top.digest}").id
+
+
+# fetching
 
 
 def _fetch(
-    ctx: Context, repository: Repository, chosen: Manifest, ref: Reference, sink: ProgressSink
+    ctx: Context, repository: Repository, chosen: Manifest, wanted: _Wanted, sink: ProgressSink
 ) -> bool:
-    """Everything of a manifest into the store; whether anything was missing."""
-    layers = chosen.document["layers"]
-    for layer in layers:
-        if media_types.is_foreign(str(layer.get("mediaType", ""))):
-            raise ImageError(
-                f"cannot pull {ref.familiar()}: layer {layer['digest']} may not be distributed"
-            )
+    """Everything of a manifest into the store; whether a blob was missing."""
+    what = wanted.reference.familiar()
+    listed = chosen.document["layers"]
     descriptor = chosen.document["config"]
     if descriptor["size"] > MAX_CONFIG:
-        raise ImageError(f"cannot pull {ref.familiar()}: its config has {descriptor['size']} bytes")
-    known = ctx.blobs.has(chosen.digest)
-    if not ctx.blobs.has(descriptor["digest"], descriptor["size"]):
-        _download(ctx, repository, descriptor, None)
-    data = ctx.blobs.read_small(descriptor["digest"])
-    config = manifests.check_config(data, len(layers), ref.familiar())
-    diff_ids = (config.get("rootfs") or {}).get("diff_ids") or []
-    _fetch_layers(ctx, repository, layers, diff_ids, sink)
-    return not known
+        raise ImageError(f"cannot pull {what}: its config has {descriptor['size']} bytes")
+    new, data = _fetch_config(ctx, repository, descriptor)
+    config = manifests.check_config(data, len(listed), what)
+    _check_platform(config, wanted)
+    fetch = _LayerFetch(ctx, repository, sink)
+    return fetch.run(layers.pair(listed, manifests.diff_ids(config))) or new
 
 
-def _fetch_layers(
-    ctx: Context,
-    repository: Repository,
-    layers: list[dict[str, Any]],
-    diff_ids: list[str],
-    sink: ProgressSink,
-) -> None:
-    store = ctx.layers()
-    ctx.realm  # noqa: B018  (made once, before the threads want it)
-    stop = threading.Event()
-    downloads = ThreadPoolExecutor(max(1, int(str(ctx.settings.get("pull.parallel")))))
-    unpacks = ThreadPoolExecutor(max(1, os.cpu_count() or 1))
-    pending: list[Future[None]] = []
-    seen: set[str] = set()
-
-    def unpack_one(layer: dict[str, Any], diff_id: str) -> None:
-        short = layer["digest"].partition(":")[2][:12]
-        if not stop.is_set() and not store.present(diff_id):
-            sink.event(short, "Extracting", 0, layer["size"])
-            blob = os.open(ctx.blobs.path(layer["digest"]), os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                unpacker.unpack(
-                    store, diff_id, blob, ctx.run_in_realm, digest=layer["digest"],
-                    size=layer["size"],
-                )  # fmt: skip
-            finally:
-                os.close(blob)
-        sink.event(short, "Pull complete")
-
-    def download_one(layer: dict[str, Any]) -> None:
-        short = layer["digest"].partition(":")[2][:12]
-        if not stop.is_set() and not ctx.blobs.has(layer["digest"], layer["size"]):
-            _download(ctx, repository, layer, sink, stop)
-        sink.event(short, "Download complete")
-
-    def both(layer: dict[str, Any], diff_id: str) -> None:
-        download_one(layer)
-        unpacks.submit(unpack_one, layer, diff_id).result()
-
-    try:
-        for layer, diff_id in zip(layers, diff_ids):
-            short = layer["digest"].partition(":")[2][:12]
-            if layer["digest"] in seen:
-                continue
-            seen.add(layer["digest"])
-            if ctx.blobs.has(layer["digest"], layer["size"]) and store.present(diff_id):
-                sink.event(short, "Already exists")
-                continue
-            sink.event(short, "Pulling fs layer")
-            pending.append(downloads.submit(both, layer, diff_id))
-        for future in pending:
-            future.result()
-    except BaseException:
-        stop.set()
-        raise
-    finally:
-        downloads.shutdown(wait=True, cancel_futures=True)
-        unpacks.shutdown(wait=True)
-
-
-def _download(
-    ctx: Context,
-    repository: Repository,
-    descriptor: dict[str, Any],
-    sink: ProgressSink | None,
-    stop: threading.Event | None = None,
-) -> None:
-    """Stream one blob into the store; it gets its name only when digest and size were right."""
-    digest, size = descriptor["digest"], descriptor["size"]
-    short = digest.partition(":")[2][:12]
-    with ctx.blobs.writer(digest, size) as writer:
+def _fetch_config(
+    ctx: Context, repository: Repository, descriptor: dict[str, Any]
+) -> tuple[bool, bytes]:
+    digest = descriptor["digest"]
+    if ctx.blobs.has(digest, descriptor["size"]):
+        try:
+            return False, ctx.blobs.read_small(digest)
+        except DigestMismatchError:  # damaged on our disk
+            files.unlink(ctx.blobs.path(digest))
+    with ctx.blobs.writer(digest, descriptor["size"]) as writer:
         for chunk in repository.blob(descriptor):
-            if stop is not None and stop.is_set():
-                return
             writer.write(chunk)
-            if sink is not None:
-                sink.event(short, "Downloading", writer.written, size)
-        if sink is not None:
-            sink.event(short, "Verifying Checksum")
         writer.commit()
+    return True, ctx.blobs.read_small(digest)
+
+
+def _check_platform(config: dict[str, Any], wanted: _Wanted) -> None:
+    have = platform.of(config)
+    name = wanted.reference.familiar()
+    if have.os != "linux":
+        raise ImageError(f"cannot use {name}: it is an image for {have.os}")
+    if wanted.asked and have.architecture and not platform.matches(wanted.platform, have):
+        raise ImageNotFoundError(
+            f"image with reference {name} was found but does not match the specified platform: "
+            f"wanted {wanted.platform}, actual: {have}"
+        )
+
+
+class _LayerFetch:
+    """The layers of one pull: some download while others unpack; at the first error all give up."""
+
+    def __init__(self, ctx: Context, repository: Repository, sink: ProgressSink) -> None:
+        self._ctx = ctx
+        self._repository = repository
+        self._sink = sink
+        self._store = ctx.layers()
+        self._stop = threading.Event()
+        self._downloads = max(1, int(str(ctx.settings.get("pull.parallel"))))
+
+    def run(self, wanted: list[Layer]) -> bool:
+        """Fetch and unpack what is missing; whether a blob was."""
+        missing = [layer for layer in wanted if not self._exists(layer)]
+        for layer in wanted:
+            self._sink.event(
+                layer.short, "Pulling fs layer" if layer in missing else "Already exists"
+            )
+        for layer in missing[self._downloads :]:
+            self._sink.event(layer.short, "Waiting")
+        if not missing:
+            return False
+        new = any(not self._has_blob(layer) for layer in missing)
+        self._ctx.realm  # noqa: B018  (made once, before the threads want it)
+        done: list[Future[None]] = [Future() for _ in missing]
+        # Left in reverse order: who downloads may still hand over to who unpacks.
+        with (
+            ThreadPoolExecutor(layers.workers()) as unpackers,
+            ThreadPoolExecutor(self._downloads) as downloaders,
+        ):
+            for layer, result in zip(missing, done):
+                downloaders.submit(self._download_then, layer, result, unpackers)
+            layers.first_error(done, self._give_up)
+        return new
+
+    def _exists(self, layer: Layer) -> bool:
+        return self._has_blob(layer) and self._store.present(layer.diff_id)
+
+    def _has_blob(self, layer: Layer) -> bool:
+        return self._ctx.blobs.has(layer.digest, layer.size)
+
+    def _give_up(self) -> None:
+        self._stop.set()
+        self._repository.abort()
+
+    def _download_then(
+        self, layer: Layer, result: Future[None], unpackers: ThreadPoolExecutor
+    ) -> None:
+        """Download a layer and hand it to UNPACKERS; RESULT ends with what comes last."""
+        if not result.set_running_or_notify_cancel():
+            return
+        try:
+            fresh = not self._has_blob(layer)
+            if fresh:
+                self._download(layer)
+            unpackers.submit(self._unpack_then, layer, result, fresh)
+        except BaseException as error:
+            result.set_exception(error)
+
+    def _unpack_then(self, layer: Layer, result: Future[None], fresh: bool) -> None:
+        try:
+            if not self._stop.is_set():
+                self._unpack(layer, fresh)
+            result.set_result(None)
+        except BaseException as error:
+            result.set_exception(error)
+
+    def _unpack(self, layer: Layer, fresh: bool) -> None:
+        try:
+            layers.unpack(self._ctx, self._store, layer, self._sink)
+        except (DigestMismatchError, LayerError):
+            if fresh:
+                raise
+            files.unlink(self._ctx.blobs.path(layer.digest))  # damaged on our disk: once again
+            self._download(layer)
+            layers.unpack(self._ctx, self._store, layer, self._sink)
+        self._sink.event(layer.short, "Pull complete")
+
+    def _download(self, layer: Layer) -> None:
+        """Stream a blob into the store; it gets its name only when digest and size were right."""
+        descriptor = {"digest": layer.digest, "size": layer.size}
+        self._sink.event(layer.short, "Downloading", 0, layer.size)
+        with self._ctx.blobs.writer(layer.digest, layer.size) as writer:
+            for chunk in self._repository.blob(descriptor):
+                if self._stop.is_set():
+                    raise RegistryError(f"cannot fetch blob {layer.digest}: given up")
+                writer.write(chunk)
+                self._sink.event(layer.short, "Downloading", writer.written, layer.size)
+            self._sink.event(layer.short, "Verifying Checksum")
+            writer.commit()
+        self._sink.event(layer.short, "Download complete")

@@ -25,7 +25,6 @@ _ARCHITECTURES = {
     "i586": ("386", ""),
     "i686": ("386", ""),
     "loongarch64": ("loong64", ""),
-    "mips64": ("mips64le", ""),
 }
 # What an image is built for when it does not say its variant.
 _BASELINE = {"amd64": 1, "arm64": 8, "arm": 7}

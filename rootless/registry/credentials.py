@@ -1,7 +1,8 @@
 """Credentials: Docker's config.json and credential helpers, Podman's auth.json.
 
 Looked up in this order: $REGISTRY_AUTH_FILE, $DOCKER_CONFIG/config.json (or ~/.docker/config.json),
-$XDG_RUNTIME_DIR/containers/auth.json.  The first file that knows the registry wins.  Nothing is written.
+$XDG_RUNTIME_DIR/containers/auth.json, ~/.config/containers/auth.json.  The first file that knows the
+registry wins.  Nothing is written, and no secret is ever part of a message.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import os
 import shutil
 import subprocess
 
@@ -46,10 +48,13 @@ def lookup(domain: str, path: str, env: Mapping[str, str]) -> Credentials | None
                 config = json.load(file)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError) as error:
-            raise RegistryAuthError(f"cannot read credentials from {name}: {error}") from None
+        except OSError as error:
+            reason = os.strerror(error.errno or 0).lower()
+            raise RegistryAuthError(f"cannot read credentials from {name}: {reason}") from None
+        except (ValueError, RecursionError):
+            raise RegistryAuthError(f"cannot read credentials from {name}: not JSON") from None
         if isinstance(config, dict):
-            found = _from_config(config, domain, path, name)
+            found = _from_config(config, domain, path, name, env)
             if found is not None:
                 return found
     return None
@@ -57,13 +62,14 @@ def lookup(domain: str, path: str, env: Mapping[str, str]) -> Credentials | None
 
 def files(env: Mapping[str, str]) -> list[str]:
     """Paths where credentials may lie, in the order they are asked."""
-    home = env.get("HOME", "/nonexistent")
+    home = env.get("HOME") or "/nonexistent"
     docker = env.get("DOCKER_CONFIG") or f"{home}/.docker"
     found = [f"{docker}/config.json"]
     if env.get("XDG_RUNTIME_DIR"):
         found.append(f"{env['XDG_RUNTIME_DIR']}/containers/auth.json")
     if env.get("REGISTRY_AUTH_FILE"):
         found.insert(0, env["REGISTRY_AUTH_FILE"])
+    found.append(f"{env.get('XDG_CONFIG_HOME') or f'{home}/.config'}/containers/auth.json")
     return found
 
 
@@ -77,12 +83,15 @@ def _keys(domain: str, path: str) -> list[str]:
     return keys
 
 
-def _from_config(config: dict[str, Any], domain: str, path: str, name: str) -> Credentials | None:
+def _from_config(
+    config: dict[str, Any], domain: str, path: str, name: str, env: Mapping[str, str]
+) -> Credentials | None:
     helpers = config.get("credHelpers")
-    helper = helpers.get(domain) if isinstance(helpers, dict) else None
+    known = helpers if isinstance(helpers, dict) else {}
+    helper = known.get(domain) or (known.get(HUB_KEY) if domain == HUB else None)
     helper = helper or config.get("credsStore")
     if isinstance(helper, str) and helper:
-        found = _ask_helper(helper, HUB_KEY if domain == HUB else domain)
+        found = _ask_helper(helper, HUB_KEY if domain == HUB else domain, env)
         if found is not None:
             return found
     auths = config.get("auths")
@@ -112,9 +121,9 @@ def _from_entry(entry: dict[str, Any], key: str, name: str) -> Credentials | Non
     return Credentials(user, password.rstrip("\0"))
 
 
-def _ask_helper(helper: str, server: str) -> Credentials | None:
+def _ask_helper(helper: str, server: str, env: Mapping[str, str]) -> Credentials | None:
     """Run docker-credential-HELPER get; None where it knows nothing of SERVER."""
-    program = shutil.which(f"docker-credential-{helper}")
+    program = shutil.which(f"docker-credential-{helper}", path=env.get("PATH"))
     if program is None or "/" in helper:
         raise RegistryAuthError(
             f"cannot run credential helper docker-credential-{helper}: it is not in PATH"
@@ -126,12 +135,18 @@ def _ask_helper(helper: str, server: str) -> Credentials | None:
             capture_output=True,
             timeout=HELPER_TIMEOUT,
             check=False,
+            env=dict(env),
         )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RegistryAuthError(f"cannot run credential helper {program}: {error}") from None
+    except subprocess.TimeoutExpired:
+        raise RegistryAuthError(
+            f"cannot run credential helper {program}: no answer in {HELPER_TIMEOUT} seconds"
+        ) from None
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise RegistryAuthError(f"cannot run credential helper {program}: {reason}") from None
     if done.returncode:
-        said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-        if "credentials not found" in said:
+        said = " ".join((done.stdout + done.stderr).decode("utf-8", "replace").split())
+        if "credentials not found" in said:  # the protocol's only way to say so
             return None
         raise RegistryAuthError(f"cannot get credentials from {program}: {said[:200]}")
     try:
@@ -143,4 +158,4 @@ def _ask_helper(helper: str, server: str) -> Credentials | None:
         ) from None
     if user == "<token>":
         return Credentials(identity_token=secret)
-    return Credentials(user, secret)
+    return Credentials(user, secret) if user or secret else None

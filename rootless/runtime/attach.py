@@ -226,18 +226,12 @@ class _Session:
         return self.control or self.client
 
     def forward(self, number: int, _frame: Any) -> None:
-        try:
-            self._urgent().kill(number)
-        except OSError:
-            pass  # it has ended, and the message that says so is on its way
+        self._urgent().kill(number)
 
     def resize(self, _number: int = 0, _frame: Any = None) -> None:
         size = window_size(self.out.fd, self.in_fd)
-        if size:
-            try:
-                self.client.resize(*size)
-            except OSError:
-                pass
+        if size and not self.client.resize(*size):
+            self._urgent().resize(*size)
 
     def resume(self, _number: int, _frame: Any) -> None:
         """We were stopped, and the shell has set the terminal as it likes it."""
@@ -284,14 +278,10 @@ class _Session:
             self.result.detached = self.done = True
 
     def send_stdin(self) -> None:
-        try:
-            if self.typed and self.client.stdin(self.typed):
-                self.typed = b""
-            if not self.typed and self.ending and self.client.eof():
-                self.ending = False
-        except OSError:
-            self.reading = self.ending = False
+        if self.typed and self.client.stdin(self.typed):
             self.typed = b""
+        if not self.typed and self.ending and self.client.eof():
+            self.ending = False
 
     def take_message(self) -> None:
         message = self.client.recv()
@@ -392,7 +382,7 @@ def attach(
 
     The terminal is put back on every way out.  Where the reader of our output is gone the exit code is
     141, as of a program that SIGPIPE ends, and the container goes on.  Raises HostError where output
-    cannot be written for another reason, OSError where the monitor is gone from the start.
+    cannot be written for another reason.
     """
     keys = detach_keys or b""
     session = _Session(client, tty=tty, in_fd=in_fd, out_fd=out_fd, err_fd=err_fd, keys=keys)

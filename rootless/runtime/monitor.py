@@ -162,7 +162,7 @@ class MonitorOptions:
 
 
 class Client:
-    """One connection to a monitor; every method raises OSError where the connection is broken."""
+    """One connection to a monitor.  That the monitor is gone is learnt from what receives, not from a send."""
 
     __slots__ = ("_child", "_queued", "_socket", "path")
 
@@ -176,49 +176,56 @@ class Client:
         """The descriptor, for poll."""
         return self._socket.fileno()
 
+    def _send(self, data: bytes, flags: int = 0) -> bool:
+        """Send one message; False if there is no room for it and FLAGS say not to wait.
+
+        What a monitor that has ended was still to be told is of no use to anyone: what it has said before
+        waits to be received, and after that the end of the connection.
+        """
+        try:
+            self._socket.send(data, flags)
+        except BlockingIOError:
+            return False
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        return True
+
     def attach(self, *, stdin: bool, stdout: bool, stderr: bool) -> None:
         """Ask for these streams, and for the end."""
-        self._socket.send(bytes((65, stdin | stdout << 1 | stderr << 2)))
+        self._send(bytes((65, stdin | stdout << 1 | stderr << 2)))
 
     def stdin(self, data: bytes) -> bool:
         """Send at most CHUNK bytes of stdin; False if there is no room for them now (poll for POLLOUT)."""
-        try:
-            self._socket.send(b"I" + data, _socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
+        return self._send(b"I" + data, _socket.MSG_DONTWAIT)
 
     def eof(self) -> bool:
         """Send the end of stdin; False if there is no room for it now."""
-        try:
-            self._socket.send(b"Z", _socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return False
-        return True
+        return self._send(b"Z", _socket.MSG_DONTWAIT)
 
     def wait(self) -> None:
         """Ask for the end."""
-        self._socket.send(b"W")
+        self._send(b"W")
 
-    def kill(self, signal: int, *, manual_stop: bool = False) -> None:
-        """Send SIGNAL to the first process; :meth:`wait_ack` gives the answer."""
-        self._socket.send(bytes((75, signal, manual_stop)))
+    def kill(self, signal: int, *, manual_stop: bool = False) -> bool:
+        """Send SIGNAL to the first process, which :meth:`wait_ack` answers; False if there is no room now."""
+        return self._send(bytes((75, signal, manual_stop)), _socket.MSG_DONTWAIT)
 
     def stop(self, signal: int, timeout: int) -> None:
         """Stop with SIGNAL, and with KILL after TIMEOUT seconds (negative: never)."""
-        self._socket.send(struct.pack("<cBi", b"T", signal, max(-1, min(timeout, 0x7FFFFFFF))))
+        self._send(struct.pack("<cBi", b"T", signal, max(-1, min(timeout, 0x7FFFFFFF))))
 
-    def resize(self, rows: int, columns: int) -> None:
-        """Tell the size of the terminal."""
-        self._socket.send(struct.pack("<cHH", b"R", rows & 0xFFFF, columns & 0xFFFF))
+    def resize(self, rows: int, columns: int) -> bool:
+        """Tell the size of the terminal; False if there is no room for it now."""
+        message = struct.pack("<cHH", b"R", rows & 0xFFFF, columns & 0xFFFF)
+        return self._send(message, _socket.MSG_DONTWAIT)
 
     def detach(self) -> None:
         """Say that nothing more is wanted."""
-        self._socket.send(b"D")
+        self._send(b"D")
 
     def query(self) -> dict[str, Any]:
         """The container's state as the monitor knows it; raises OSError if the monitor is gone."""
-        self._socket.send(b"Q")
+        self._send(b"Q")
         state: dict[str, Any] = jsonc.loads(self._expect(b"S"))
         return state
 

@@ -365,7 +365,8 @@ def test_a_stuck_client_does_not_keep_the_end_from_being_recorded(rig: Rig) -> N
 
 
 def test_terminal(rig: Rig) -> None:
-    program = "stty size; read a; stty size; echo [$a]; tty >/dev/null && echo yes; exit 4"
+    wait = 'until [ "$(stty size)" = "40 99" ]; do sleep 0.02; done'
+    program = f"{wait}; stty size; read a; stty size; echo [$a]; tty >/dev/null && echo yes; exit 4"
     client = rig.fake("tty", "/bin/sh", "-c", program, tty=True, stdin=True)
     client.resize(40, 99)
     client.attach(stdin=True, stdout=True, stderr=True)

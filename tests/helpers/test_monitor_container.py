@@ -98,7 +98,7 @@ def test_nothing_of_a_container_outlives_its_monitor(rig: Rig) -> None:
     until(lambda: len(members()) == 3)  # the shell names it, too
     os.kill(state["monitorPid"], signal.SIGKILL)
     until(lambda: not members())
-    assert not alive(state["pid"])
+    until(lambda: not alive(state["pid"]))
 
 
 def cmdline(pid: int) -> str:

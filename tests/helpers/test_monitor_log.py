@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from datetime import datetime, timezone
@@ -121,6 +122,13 @@ def test_a_line_written_byte_by_byte_is_one_entry(rig: Rig) -> None:
     assert [e["log"] for e in rig.log()] == ["slowly\n"]
 
 
+def test_an_unfinished_line_is_logged_when_the_pipe_is_held_open(rig: Rig) -> None:
+    # A foreign process holds stdout, so its end is forced; an exec session (no state) kills no survivors.
+    heard = output(rig.shell("sleep 1000 & printf 'pid '; printf $!", state=""))
+    os.kill(int(heard.out.split()[1]), signal.SIGKILL)
+    assert [entry["log"] for entry in rig.log()] == [heard.out.decode()]
+
+
 def test_rotation(rig: Rig) -> None:
     text = "".join(f"line {i}\n" for i in range(5000))
     emit(rig, text.encode(), log_max_size=20000, log_max_file=3)
@@ -165,6 +173,7 @@ def test_a_log_that_becomes_possible_tells_what_it_lost(rig: Rig) -> None:
     seen = b""
     while seen != b"a\nb\n":
         seen += bytes(listen(client, b"1").out)
+    client.query()  # one round later the log has been tried
     os.rmdir(rig.path(LOG))
     client.stdin(b"\n")
     assert listen(client).exit == 0

@@ -115,7 +115,10 @@ def start_registry(
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "OTEL_TRACES_EXPORTER": "none"},
+                env={
+                    "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+                    "OTEL_TRACES_EXPORTER": "none",
+                },
             )
         server = RegistryServer(host, directory, process, ca_file, auth)
         if _wait(process, host, ca_file):
@@ -134,9 +137,7 @@ def _write_config(
         )
     lines_auth = ""
     if auth:
-        hashed = subprocess.run(
-            ["htpasswd", "-Bbn", *auth], capture_output=True, check=True
-        ).stdout
+        hashed = subprocess.run(["htpasswd", "-Bbn", *auth], capture_output=True, check=True).stdout
         (directory / "htpasswd").write_bytes(hashed)
         lines_auth = f"auth:\n  htpasswd:\n    realm: test\n    path: {directory}/htpasswd\n"
     config = directory / "config.yml"

@@ -36,9 +36,7 @@ def test_python_files_and_functions_are_small() -> None:
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
                 lines = (node.end_lineno or 0) - node.lineno + 1
                 if lines > MAX_FUNCTION and f"{name}:{node.name}" not in LONG_FUNCTIONS:
-                    found.append(
-                        f"{name}:{node.lineno}: {node.name} has {lines} lines, more than {MAX_FUNCTION}"
-                    )
+                    found.append(f"{name}:{node.lineno}: {node.name} has {lines} lines")
     problems(found)
 
 
@@ -167,7 +165,7 @@ MACHINE = re.compile("|".join(["/" + "work/", "/" + "root/", "/" + "opt/dev", r"
 
 def test_no_file_names_the_machine_it_was_written_on() -> None:
     found = []
-    for path in files(*".py .c .h .sh .toml .json .md .case .yml".split(), ""):
+    for path in files(*[".py", ".c", ".h", ".sh", ".toml", ".json", ".md", ".case", ".yml"], ""):
         if path == Path(__file__).resolve():
             continue
         text = path.read_bytes().decode("utf-8", "replace")

@@ -11,19 +11,49 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .probe import Play
 
-WATCHED = ("/etc/subuid", "/etc/subgid", "/usr/bin/newuidmap", "/usr/bin/newgidmap")
+WATCHED = (
+    "/etc/subuid",
+    "/etc/subgid",
+    "/usr/bin/newuidmap",
+    "/usr/bin/newgidmap",
+    "/etc/apparmor.d",
+    "/sys/module/overlay",
+    "/dev/fuse",
+    "/dev/net/tun",
+)
+SYSCTLS = (
+    "/proc/sys/user/max_user_namespaces",
+    "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
+    "/proc/sys/kernel/unprivileged_userns_clone",
+)
 
 
 def stamp(libexec: str, data_root: str) -> str:
-    """What the facts rest on, as text: kernel, user, the launcher, the subordinate ID files."""
-    parts = [os.uname().release, str(os.getuid()), data_root]
+    """What the facts rest on, as text: kernel, user, the launcher, and what an administrator can change."""
+    parts = [os.uname().release, str(os.getuid()), str(os.getgid()), data_root]
     for path in (f"{libexec}/launch", *WATCHED):
         try:
             info = os.stat(path)
-            parts.append(f"{info.st_mtime_ns}-{info.st_size}-{info.st_mode:o}")
+            # Devices and /sys have no lasting times of change; their modes are what is asked.
+            changed = 0 if path.startswith(("/dev/", "/sys/")) else info.st_mtime_ns
+            parts.append(f"{changed}-{info.st_size}-{info.st_mode:o}")
         except OSError:
             parts.append("-")
+    parts += [_content(path) for path in SYSCTLS]
     return " ".join(parts)
+
+
+def _content(path: str) -> str:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return "-"
+    try:
+        return os.read(fd, 64).decode("ascii", "replace").strip()
+    except OSError:
+        return "-"
+    finally:
+        os.close(fd)
 
 
 def load_facts(
@@ -44,7 +74,10 @@ def load_facts(
 
     facts = probe.probe(data_root, play)
     temporary = f"{path}.{os.getpid()}"
-    with open(temporary, "w", encoding="ascii") as file:
-        file.write(jsonc.dumps({"stamp": key, "facts": facts.to_dict()}))
-    os.rename(temporary, path)
+    try:
+        with open(temporary, "w", encoding="ascii") as file:
+            file.write(jsonc.dumps({"stamp": key, "facts": facts.to_dict()}))
+        os.rename(temporary, path)
+    except OSError:
+        pass  # a full runtime directory costs the next command a probe
     return facts

@@ -31,6 +31,7 @@ NEWNS, NEWUSER, NEWPID = 0x00020000, 0x10000000, 0x20000000
 MS_REC_SLAVE = 0x4000 | 0x80000
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")  # BPF_RET | SECCOMP_RET_ALLOW
+LAST_ID = 0xFFFFFFFF  # the kernel's "no ID"
 HELPER_DIRS = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 
 
@@ -72,23 +73,39 @@ def _single(flags: int, uid: int, gid: int) -> list[tuple[str, tuple[Any, ...]]]
     ]
 
 
+# A sysctl, the value that forbids user namespaces (None: any but 0), the value that allows them.
+SYSCTLS = (
+    ("kernel.unprivileged_userns_clone", "0", "1"),
+    ("kernel.apparmor_restrict_unprivileged_userns", None, "0"),
+    ("user.max_user_namespaces", "0", "15000"),
+)
+
+
+def sysctl(name: str) -> str:
+    """The value of a kernel setting, or "" where the kernel has none of that name."""
+    try:
+        with open(f"/proc/sys/{name.replace('.', '/')}", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
 def explain_userns(number: int, reason: str) -> str:
-    """REASON with the line an administrator could add, as far as the machine tells which it is."""
+    """REASON with what an administrator could do, as far as the machine tells what is in the way.
+
+    The kernel says ENOSPC where a limit on namespaces is reached, EUSERS where they nest too deep, and
+    EPERM for every refusal of a security module.
+    """
+    for name, bad, good in SYSCTLS:
+        value = sysctl(name)
+        if value and (value == bad if bad is not None else value != good):
+            return f"{reason}; an administrator can run: sysctl -w {name}={good}"
     if number == errno.ENOSPC:
         return f"{reason}; an administrator can run: sysctl -w user.max_user_namespaces=15000"
-    for name, wanted in (
-        ("kernel/unprivileged_userns_clone", "1"),
-        ("kernel/apparmor_restrict_unprivileged_userns", "0"),
-        ("user/max_user_namespaces", "15000"),
-    ):
-        try:
-            with open(f"/proc/sys/{name}", encoding="ascii") as file:
-                value = file.read().strip()
-        except OSError:
-            continue
-        if (wanted == "0" and value != "0") or (wanted != "0" and value == "0"):
-            key = name.replace("/", ".")
-            return f"{reason}; an administrator can run: sysctl -w {key}={wanted}"
+    if number == errno.EPERM:
+        return (
+            f"{reason}; a security module, or the seccomp filter of an outer container, forbids it"
+        )
     return reason
 
 
@@ -160,8 +177,12 @@ def subordinate(path: str, user: str, uid: int) -> list[tuple[int, int]]:
                 parts = line.strip().split(":")
                 if len(parts) != 3 or parts[0] not in (user, str(uid)):
                     continue
-                if parts[1].isdigit() and parts[2].isdigit() and int(parts[2]) > 0:
-                    ranges.append((int(parts[1]), int(parts[2])))
+                try:
+                    start, count = int(parts[1]), int(parts[2])
+                except ValueError:
+                    continue
+                if 0 <= start < LAST_ID and count > 0:
+                    ranges.append((start, count))
     except OSError:
         pass
     return ranges or _getsubids(path, user)
@@ -183,15 +204,34 @@ def _getsubids(path: str, user: str) -> list[tuple[int, int]]:
 
 
 def extents(first: int, ranges: list[tuple[int, int]]) -> tuple[Extent, ...]:
-    """The realm's map: ID 0 is the caller, 1 and up are the ranges one after the other."""
+    """The realm's map: ID 0 is the caller, 1 and up are the ranges one after the other.
+
+    An ID can be mapped once only: what two lines give, or the caller has already, is left out the second
+    time.
+    """
     found: list[Extent] = [(0, first, 1)]
+    taken = [(first, first + 1)]
     inside = 1
     for start, count in ranges:
-        if start <= first < start + count:
-            continue  # the caller's own ID cannot be mapped twice
-        found.append((inside, start, count))
-        inside += count
+        for low, high in _free(start, min(start + count, LAST_ID), taken):
+            found.append((inside, low, high - low))
+            taken.append((low, high))
+            inside += high - low
     return tuple(found)
+
+
+def _free(low: int, high: int, taken: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The parts of LOW up to, not with, HIGH that no interval in TAKEN covers."""
+    parts = []
+    for start, end in sorted(taken):
+        if start >= high or end <= low:
+            continue
+        if start > low:
+            parts.append((low, start))
+        low = max(low, end)
+    if low < high:
+        parts.append((low, high))
+    return parts
 
 
 def _probe_ids(facts: HostFacts, play: Play) -> None:
@@ -235,8 +275,12 @@ def _probe_filesystems(facts: HostFacts, data_root: str, play: Play) -> None:
         return
     top = f"{data_root}/.probe-{os.getpid()}"
     dirs = [f"{top}/{name}" for name in ("lower/d/sub", "upper", "work", "merged", "root")]
-    for path in dirs:
-        os.makedirs(path, 0o755, exist_ok=True)
+    try:
+        for path in dirs:
+            os.makedirs(path, 0o755, exist_ok=True)
+    except OSError as error:
+        facts.overlay, facts.overlay_error = False, f"cannot make {top}: {error.strerror}"
+        return
     try:
         number, reason = play(
             [

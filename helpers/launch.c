@@ -23,10 +23,20 @@
 #include "launch.h"
 #include "tape.h"
 
+/* What ERROR means, as the middle of a sentence: libc's text begins with a capital. */
+const char *error_text(int error)
+{
+	static char text[128];
+	snprintf(text, sizeof(text), "%s", strerror(error));
+	if (text[0] >= 'A' && text[0] <= 'Z' && text[1] >= 'a' && text[1] <= 'z')
+		text[0] = (char)(text[0] - 'A' + 'a');
+	return text;
+}
+
 /* Note why the operation failed: "what object: errno"; returns -1 with errno set. */
 int fail(struct player *p, int error, const char *what, const char *object)
 {
-	const char *text = strerror(error);
+	const char *text = error_text(error);
 	if (object && *object)
 		snprintf(p->reason, sizeof(p->reason), "%s %s: %s", what, object, text);
 	else

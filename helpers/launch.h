@@ -82,6 +82,7 @@ const char *list_next(const char **cursor, uint32_t *size);
 const struct op_info *op_lookup(uint32_t code);
 
 /* launch.c */
+const char *error_text(int error);
 int fail(struct player *p, int error, const char *what, const char *object);
 int fail_text(struct player *p, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
 int send_message(struct player *p, char type, const void *data, size_t size, int fd);

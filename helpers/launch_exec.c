@@ -63,7 +63,7 @@ int op_rlimit(struct player *p, const struct op *op)
 		now.rlim_max = 0;
 	return fail_text(p, error, "cannot set resource limit %lld to %lld:%lld: the caller's hard limit is %lld (%s)",
 			 (long long)op->a[0].i, (long long)op->a[1].i, (long long)op->a[2].i,
-			 (long long)now.rlim_max, strerror(error));
+			 (long long)now.rlim_max, error_text(error));
 }
 
 int op_umask(struct player *p, const struct op *op)
@@ -168,12 +168,22 @@ int op_seccomp(struct player *p, const struct op *op)
 	return result < 0 ? fail(p, error, "cannot load the seccomp filter", "") : 0;
 }
 
+/* The user can open /dev/stdout and its terminal again.  A shared /dev/null stays whose it is. */
+static void give_stdio(const struct player *p)
+{
+	for (int fd = 0; fd < 3; fd++) {
+		struct stat st;
+		if (fstat(fd, &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || p->console_fd == 0) &&
+		    fchown(fd, p->uid, (gid_t)-1) < 0)
+			continue; /* an ID map of one, or a descriptor of the host's: it works without */
+	}
+}
+
 static int become_user(struct player *p)
 {
 	if (!p->user_found)
 		return 0;
-	if (p->console_fd == 0 && fchown(0, p->uid, (gid_t)-1) < 0 && errno != EPERM && errno != EROFS)
-		return fail(p, errno, "cannot give the terminal to the user", "");
+	give_stdio(p);
 	/* EPERM: a single-ID map denies setgroups; there is nothing that could be added or dropped. */
 	if (!p->keep_groups && setgroups((size_t)p->group_count, p->groups) < 0 && errno != EPERM)
 		return fail(p, errno, "cannot set supplementary groups", "");
@@ -240,7 +250,7 @@ int op_chdir(struct player *p, const struct op *op)
 				 errno == ENOENT	? "no such file or directory"
 				 : errno == ENOTDIR	? "not a directory"
 				 : errno == EACCES	? "permission denied"
-							: strerror(errno));
+							: error_text(errno));
 	return 0;
 }
 
@@ -301,7 +311,7 @@ static int exec_error(struct player *p, const char *name, bool searched, int err
 		return fail_text(p, error, "exec: \"%s\": permission denied", name);
 	if (error == ENOEXEC)
 		return fail_text(p, error, "exec: \"%s\": exec format error", name);
-	return fail_text(p, error, "exec: \"%s\": %s", name, strerror(error));
+	return fail_text(p, error, "exec: \"%s\": %s", name, error_text(error));
 }
 
 /* Try DIRECTORY/NAME; the errno that matters: a directory or an unreadable file is not "not found". */

@@ -232,7 +232,7 @@ int op_mount(struct player *p, const struct op *op)
 				 "cannot mount proc at %s: the host's /proc is masked, so the kernel refuses a new one "
 				 "(EPERM)",
 				 path);
-	return fail_text(p, error, "cannot mount %s at %s: %s", fstype, path, strerror(error));
+	return fail_text(p, error, "cannot mount %s at %s: %s", fstype, path, error_text(error));
 }
 
 static int bind_source(struct player *p, const struct op *op)
@@ -255,7 +255,7 @@ static int bind_at(struct player *p, const struct op *op, int source, struct sta
 	if (mount(from, to, NULL, (unsigned long)op->a[2].i | MS_BIND, NULL) < 0)
 		return fail_text(p, errno, "cannot bind %s at %s: %s", op->a[0].s.data, path,
 				 errno == ENOTDIR ? "not a directory: one is a directory, the other is not"
-						  : strerror(errno));
+						  : error_text(errno));
 	cleanup_fd int top = open_in_root(p, path, O_PATH);
 	if (top < 0)
 		return fail(p, errno, "cannot open mount", path);

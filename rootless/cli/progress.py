@@ -14,7 +14,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, TextIO
 
-_QUIET_STATES = ("Downloading", "Extracting", "Verifying Checksum")
+# States that come with every chunk; docker prints none of them where there is no terminal.
+_MOVING = ("Downloading", "Extracting", "Loading layer")
+_REDRAWS = 10.0  # times a second
 
 
 def sink(*, quiet: bool, stream: TextIO) -> ProgressSink:
@@ -33,9 +35,9 @@ class LineSink(ProgressSink):
         self._stream = stream
         self._lock = threading.Lock()
 
-    def event(self, ident: str, status: str, _current: int = 0, _total: int = 0) -> None:
+    def event(self, ident: str, status: str, current: int = 0, total: int = 0) -> None:
         """Print the state unless it repeats with every chunk."""
-        if status not in _QUIET_STATES:
+        if status not in _MOVING:
             self.line(f"{ident}: {status}")
 
     def line(self, text: str) -> None:
@@ -46,44 +48,53 @@ class LineSink(ProgressSink):
 
 
 class LiveSink(ProgressSink):
-    """A bar per layer, redrawn in place."""
+    """A row per layer, redrawn in place: its state, and a bar while bytes move."""
 
     def __init__(self, stream: TextIO) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+        from rich.live import Live
+        from rich.table import Table
 
-        self._console = Console(file=stream)
-        self._progress = Progress(
-            TextColumn("{task.fields[ident]}: {task.description}"),
-            BarColumn(bar_width=30),
-            DownloadColumn(),
-            console=self._console,
-        )
-        self._tasks: dict[str, Any] = {}
+        self._console = Console(file=stream, highlight=False, markup=False, emoji=False)
+        self._table = Table
+        self._rows: dict[str, tuple[str, int, int]] = {}
         self._lock = threading.Lock()
+        self._live = Live(
+            console=self._console, get_renderable=self._draw, refresh_per_second=_REDRAWS
+        )
 
     def event(self, ident: str, status: str, current: int = 0, total: int = 0) -> None:
-        """Move the bar of IDENT."""
+        """Move the row of IDENT."""
         with self._lock:
-            task = self._tasks.get(ident)
-            if task is None:
-                task = self._progress.add_task(status, total=total or 1, ident=ident)
-                self._tasks[ident] = task
-            if total:
-                self._progress.update(task, description=status, completed=current, total=total)
-            elif status in ("Pull complete", "Already exists", "Download complete"):
-                amount = self._progress.tasks[task].total or 1
-                self._progress.update(task, description=status, completed=amount)
-            else:
-                self._progress.update(task, description=status)
+            self._rows[ident] = (status, current, total)
 
     def line(self, text: str) -> None:
-        """Print TEXT above the bars."""
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        """Print TEXT above the rows."""
+        self._console.print(text, soft_wrap=True)
+
+    def _draw(self) -> Any:
+        from rich.progress_bar import ProgressBar
+
+        from .units import human_size
+
+        grid = self._table.grid(padding=(0, 1))
+        with self._lock:
+            rows = list(self._rows.items())
+        # What does not fit would scroll away: of too many rows those that still move are shown.
+        room = max(1, self._console.height - 2)
+        if len(rows) > room:
+            rows = [row for row in rows if row[1][0] in _MOVING][:room] or rows[-room:]
+        for ident, (status, current, total) in rows:
+            if total and status in _MOVING and current:
+                bar = ProgressBar(total=total, completed=current, width=30)
+                grid.add_row(f"{ident}:", status, bar, f"{human_size(current)}/{human_size(total)}")
+            else:
+                grid.add_row(f"{ident}:", status, "", "")
+        return grid
 
     def __enter__(self) -> LiveSink:
-        self._progress.start()
+        self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        self._live.stop()

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 
 from rootless import jsonc
-from rootless.errors import ImageError, NoSpaceError, ReferenceError_
+from rootless.errors import DigestMismatchError, ImageError, NoSpaceError, ReferenceError_
 from rootless.oci import descriptor as descriptors
 from rootless.oci import digest as digests
 from rootless.oci import manifest as manifests
 from rootless.oci import media_types, platform
 from rootless.oci import reference as references
 from rootless.store import files
+from rootless.store.blobs import hasher, split_digest
 
 from . import archivefile, layers
 from .progress import ProgressSink
@@ -103,10 +104,16 @@ class _Load:
         return value
 
     def _blob(self, digest: str) -> bytes:
-        """A manifest or config by its digest, verified and in the store."""
-        name = _blob_name(digest)
-        data = self._small(name)
-        self._ctx.blobs.ingest(data, digest, len(data))
+        """A manifest or config by its digest, verified."""
+        data = self._small(_blob_name(digest))
+        algorithm, wanted = split_digest(digest)
+        running = hasher(algorithm)
+        running.update(data)
+        if running.hexdigest() != wanted:
+            raise DigestMismatchError(
+                f"cannot load {self._what}: the digest of blob {digest} "
+                f"is {algorithm}:{running.hexdigest()}"
+            )
         return data
 
     # recording
@@ -237,7 +244,7 @@ class _Load:
         self, entry: dict[str, Any], here: platform.Platform, depth: int
     ) -> dict[str, Any]:
         """Store a manifest with all it names and give its descriptor; of an index, this platform's."""
-        data = self._small(_blob_name(entry["digest"]))
+        data = self._blob(entry["digest"])
         kind, document = manifests.parse(data, self._what, str(entry.get("mediaType", "")))
         if kind in media_types.INDEXES:
             listed = document["manifests"]
@@ -245,7 +252,6 @@ class _Load:
             chosen = platform.choose(here, plain) or (plain[0] if len(plain) == 1 else None)
             if chosen is None or depth >= MAX_NESTING:
                 raise self._bad(f"it has no image for {here}")
-            self._ctx.blobs.ingest(data, entry["digest"], len(data))
             return self._oci_manifest(dict(chosen), here, depth + 1)
         manifests.check_image(document, self._what)
         config = document["config"]
@@ -256,7 +262,8 @@ class _Load:
                 raise self._bad(f"blob {layer['digest']} is missing")
             with self._archive.open(name) as stream:
                 self._ingest(stream, layer["digest"], layer["size"])
-        self._ctx.blobs.ingest(data, entry["digest"], len(data))
+        for digest, part in ((config["digest"], config_data), (entry["digest"], data)):
+            self._ctx.blobs.ingest(part, digest, len(part))
         return descriptors.make(kind, entry["digest"], len(data))
 
 

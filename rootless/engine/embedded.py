@@ -11,7 +11,7 @@ import struct
 
 from rootless import jsonc
 from rootless.errors import HostError
-from rootless.oci import media_types, platform, reference
+from rootless.oci import descriptor, media_types, platform, reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -82,18 +82,18 @@ def hello_image(ctx: Context) -> None:
         "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "rootless"}],
         "rootfs": {"type": "layers", "diff_ids": [diff_id]},
     }
-    config_digest, config_size = ctx.blobs.ingest(jsonc.dumps(config).encode())
-    ctx.blobs.ingest(tar, diff_id)
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": {
-            "mediaType": media_types.OCI_CONFIG,
-            "digest": config_digest,
-            "size": config_size,
-        },
-        "layers": [{"mediaType": media_types.OCI_LAYER, "digest": diff_id, "size": len(tar)}],
-    }
-    digest, size = ctx.blobs.ingest(jsonc.dumps(manifest).encode())
-    descriptor = {"mediaType": media_types.OCI_MANIFEST, "digest": digest, "size": size}
-    ctx.images.put(descriptor, NAME)
+    lease = ctx.blobs.lease()
+    try:
+        digest, size = ctx.blobs.ingest(jsonc.dumps(config).encode())
+        ctx.blobs.ingest(tar, diff_id)
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_MANIFEST,
+            "config": descriptor.make(media_types.OCI_CONFIG, digest, size),
+            "layers": [descriptor.make(media_types.OCI_LAYER, diff_id, len(tar))],
+        }
+        digest, size = ctx.blobs.ingest(jsonc.dumps(manifest).encode())
+        ctx.images.put(descriptor.make(media_types.OCI_MANIFEST, digest, size), NAME)
+    finally:
+        if lease is not None:
+            os.close(lease)

@@ -6,7 +6,15 @@
 #include <stdint.h>
 
 #if defined(__x86_64__)
-enum { SYS_READ = 0, SYS_WRITE = 1, SYS_CLOSE = 3, SYS_OPENAT = 257, SYS_READLINKAT = 267, SYS_UNAME = 63, SYS_EXIT = 231 };
+enum {
+	SYS_READ = 0,
+	SYS_WRITE = 1,
+	SYS_CLOSE = 3,
+	SYS_OPENAT = 257,
+	SYS_READLINKAT = 267,
+	SYS_UNAME = 63,
+	SYS_EXIT = 231
+};
 static long call(long n, long a, long b, long c, long d)
 {
 	long result;
@@ -16,7 +24,15 @@ static long call(long n, long a, long b, long c, long d)
 }
 __asm__(".globl _start\n_start:\n\txor %ebp,%ebp\n\tmov %rsp,%rdi\n\tand $-16,%rsp\n\tcall start\n");
 #elif defined(__aarch64__)
-enum { SYS_READ = 63, SYS_WRITE = 64, SYS_CLOSE = 57, SYS_OPENAT = 56, SYS_READLINKAT = 78, SYS_UNAME = 160, SYS_EXIT = 94 };
+enum {
+	SYS_READ = 63,
+	SYS_WRITE = 64,
+	SYS_CLOSE = 57,
+	SYS_OPENAT = 56,
+	SYS_READLINKAT = 78,
+	SYS_UNAME = 160,
+	SYS_EXIT = 94
+};
 static long call(long n, long a, long b, long c, long d)
 {
 	register long x8 __asm__("x8") = n;
@@ -72,7 +88,8 @@ static long read_file(const char *path, char *buffer, size_t size)
 	long total = 0, n, fd = call(SYS_OPENAT, AT_CWD, (long)path, 0, 0);
 	if (fd < 0)
 		return -1;
-	while ((size_t)total < size - 1 && (n = call(SYS_READ, fd, (long)(buffer + total), (long)(size - 1) - total, 0)) > 0)
+	while ((size_t)total < size - 1 &&
+	       (n = call(SYS_READ, fd, (long)(buffer + total), (long)(size - 1) - total, 0)) > 0)
 		total += n;
 	call(SYS_CLOSE, fd, 0, 0, 0);
 	buffer[total] = '\0';
@@ -113,7 +130,8 @@ static void show_map(const char *title, const char *path)
 		say("unknown\n");
 		return;
 	}
-	for (int line = 0; (at = next_number(at, &inside)) && (at = next_number(at, &outside)) && (at = next_number(at, &count));
+	for (int line = 0;
+	     (at = next_number(at, &inside)) && (at = next_number(at, &outside)) && (at = next_number(at, &count));
 	     line++) {
 		say(line ? ", " : "");
 		say_number(inside);
@@ -151,13 +169,47 @@ static void show_namespaces(void)
 	say("\n");
 }
 
-static const char *const capabilities[] = {
-	"chown", "dac_override", "dac_read_search", "fowner", "fsetid", "kill", "setgid", "setuid", "setpcap",
-	"linux_immutable", "net_bind_service", "net_broadcast", "net_admin", "net_raw", "ipc_lock", "ipc_owner",
-	"sys_module", "sys_rawio", "sys_chroot", "sys_ptrace", "sys_pacct", "sys_admin", "sys_boot", "sys_nice",
-	"sys_resource", "sys_time", "sys_tty_config", "mknod", "lease", "audit_write", "audit_control", "setfcap",
-	"mac_override", "mac_admin", "syslog", "wake_alarm", "block_suspend", "audit_read", "perfmon", "bpf",
-	"checkpoint_restore"};
+static const char *const capabilities[] = {"chown",
+					   "dac_override",
+					   "dac_read_search",
+					   "fowner",
+					   "fsetid",
+					   "kill",
+					   "setgid",
+					   "setuid",
+					   "setpcap",
+					   "linux_immutable",
+					   "net_bind_service",
+					   "net_broadcast",
+					   "net_admin",
+					   "net_raw",
+					   "ipc_lock",
+					   "ipc_owner",
+					   "sys_module",
+					   "sys_rawio",
+					   "sys_chroot",
+					   "sys_ptrace",
+					   "sys_pacct",
+					   "sys_admin",
+					   "sys_boot",
+					   "sys_nice",
+					   "sys_resource",
+					   "sys_time",
+					   "sys_tty_config",
+					   "mknod",
+					   "lease",
+					   "audit_write",
+					   "audit_control",
+					   "setfcap",
+					   "mac_override",
+					   "mac_admin",
+					   "syslog",
+					   "wake_alarm",
+					   "block_suspend",
+					   "audit_read",
+					   "perfmon",
+					   "bpf",
+					   "checkpoint_restore"};
 
 static uint64_t hexadecimal(const char *at)
 {

@@ -102,8 +102,7 @@ static void report(struct player *p, const struct op *op, int error)
 	size_t size = strlen(p->reason);
 	if (p->status_fd < 0) {
 		char line[sizeof(p->reason) + 64];
-		int n = snprintf(line, sizeof(line), "launch: %s: %s\n",
-				 op->info ? op->info->name : "tape", p->reason);
+		int n = snprintf(line, sizeof(line), "launch: %s: %s\n", op->info ? op->info->name : "tape", p->reason);
 		if (n > 0 && write(2, line, (size_t)n) < 0)
 			return;
 		return;

@@ -62,8 +62,8 @@ int op_rlimit(struct player *p, const struct op *op)
 	if (getrlimit((int)op->a[0].i, &now) < 0)
 		now.rlim_max = 0;
 	return fail_text(p, error, "cannot set resource limit %lld to %lld:%lld: the caller's hard limit is %lld (%s)",
-			 (long long)op->a[0].i, (long long)op->a[1].i, (long long)op->a[2].i,
-			 (long long)now.rlim_max, error_text(error));
+			 (long long)op->a[0].i, (long long)op->a[1].i, (long long)op->a[2].i, (long long)now.rlim_max,
+			 error_text(error));
 }
 
 int op_umask(struct player *p, const struct op *op)
@@ -226,8 +226,8 @@ int op_caps(struct player *p, const struct op *op)
 	prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0);
 	struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
 	struct __user_cap_data_struct data[2] = {
-		{(uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable},
-		{(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32)}};
+	    {(uint32_t)effective, (uint32_t)permitted, (uint32_t)inheritable},
+	    {(uint32_t)(effective >> 32), (uint32_t)(permitted >> 32), (uint32_t)(inheritable >> 32)}};
 	if (syscall(SYS_capset, &head, data) < 0)
 		return fail(p, errno, "cannot set capabilities", "");
 	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -247,10 +247,10 @@ int op_chdir(struct player *p, const struct op *op)
 	}
 	if (chdir(path) < 0)
 		return fail_text(p, errno, "chdir to cwd (\"%s\") set in config.json failed: %s", path,
-				 errno == ENOENT	? "no such file or directory"
-				 : errno == ENOTDIR	? "not a directory"
-				 : errno == EACCES	? "permission denied"
-							: error_text(errno));
+				 errno == ENOENT    ? "no such file or directory"
+				 : errno == ENOTDIR ? "not a directory"
+				 : errno == EACCES  ? "permission denied"
+						    : error_text(errno));
 	return 0;
 }
 

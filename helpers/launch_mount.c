@@ -281,7 +281,8 @@ int op_bind(struct player *p, const struct op *op)
 int op_remount(struct player *p, const struct op *op)
 {
 	cleanup_fd int fd = open_in_root(p, op->a[0].s.data, O_PATH);
-	if (fd < 0 || mount_attributes(p, fd, (uint64_t)op->a[1].i, (uint64_t)op->a[2].i, 0, op->a[3].i & RECURSIVE) < 0)
+	if (fd < 0 ||
+	    mount_attributes(p, fd, (uint64_t)op->a[1].i, (uint64_t)op->a[2].i, 0, op->a[3].i & RECURSIVE) < 0)
 		return op->a[3].i & OPTIONAL ? 0 : fail(p, errno, "cannot change mount", op->a[0].s.data);
 	return 0;
 }
@@ -313,8 +314,8 @@ int op_readonly(struct player *p, const struct op *op)
 	cleanup_fd int fd = open_in_root(p, path, O_PATH);
 	if (fd < 0)
 		return errno == ENOENT || errno == ENOTDIR || errno == EACCES
-			       ? 0
-			       : fail(p, errno, "cannot make read-only", path);
+			   ? 0
+			   : fail(p, errno, "cannot make read-only", path);
 	fd_path(fd, target);
 	if (mount(target, target, NULL, MS_BIND | MS_REC, NULL) < 0)
 		return fail(p, errno, "cannot make read-only", path);

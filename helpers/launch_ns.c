@@ -63,7 +63,7 @@ static const struct {
 	int flag;
 	const char *name;
 } kinds[] = {{CLONE_NEWUSER, "user"}, {CLONE_NEWCGROUP, "cgroup"}, {CLONE_NEWIPC, "ipc"}, {CLONE_NEWUTS, "uts"},
-	     {CLONE_NEWNET, "net"},   {CLONE_NEWPID, "pid"},       {CLONE_NEWNS, "mnt"}};
+	     {CLONE_NEWNET, "net"},   {CLONE_NEWPID, "pid"},	   {CLONE_NEWNS, "mnt"}};
 
 /* Everything is opened below one /proc/PID descriptor, which can't come to mean another process. */
 int op_join_proc(struct player *p, const struct op *op)
@@ -100,13 +100,15 @@ static int namespace_error(struct player *p, int error, int64_t flags)
 	if (!(flags & CLONE_NEWUSER))
 		return fail(p, error, "cannot make namespaces", "");
 	if (error == ENOSPC)
-		return fail_text(p, error, "cannot make a user namespace: the limit is reached (ENOSPC; "
-					   "user.max_user_namespaces)");
+		return fail_text(p, error,
+				 "cannot make a user namespace: the limit is reached (ENOSPC; "
+				 "user.max_user_namespaces)");
 	if (error == EUSERS)
 		return fail_text(p, error, "cannot make a user namespace: nested too deeply (EUSERS)");
 	if (error == EPERM || error == EACCES)
-		return fail_text(p, error, "cannot make a user namespace: the host forbids it to ordinary users "
-					   "(%s; AppArmor or a sysctl)",
+		return fail_text(p, error,
+				 "cannot make a user namespace: the host forbids it to ordinary users "
+				 "(%s; AppArmor or a sysctl)",
 				 error == EPERM ? "EPERM" : "EACCES");
 	return fail(p, error, "cannot make a user namespace", "");
 }
@@ -145,8 +147,7 @@ static int run_helper(struct player *p, const char *program, pid_t pid, const ch
 		return fail(p, errno, "cannot run", program);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
-	return fail_text(p, EPERM, "cannot map IDs: %s: %s", program,
-			 used ? said : "it could not be executed");
+	return fail_text(p, EPERM, "cannot map IDs: %s: %s", program, used ? said : "it could not be executed");
 }
 
 static int write_map(struct player *p, pid_t pid, const char *name, const char *data)
@@ -165,10 +166,8 @@ static int write_maps(struct player *p, const struct op *op, pid_t pid)
 	case MAP_NONE:
 		return 0;
 	case MAP_HELPER:
-		return run_helper(p, op->a[4].s.data, pid, uid) < 0 ||
-				       run_helper(p, op->a[5].s.data, pid, gid) < 0
-			       ? -1
-			       : 0;
+		return run_helper(p, op->a[4].s.data, pid, uid) < 0 || run_helper(p, op->a[5].s.data, pid, gid) < 0 ? -1
+														    : 0;
 	case MAP_SINGLE:
 		if (write_map(p, pid, "setgroups", "deny") < 0)
 			return -1;

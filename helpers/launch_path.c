@@ -208,8 +208,7 @@ static int create_at(int dir, const char *name, mode_t mode, bool directory, int
 	if (!directory)
 		close(made);
 	int fd = openat(dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	if (fd >= 0 && (uid != 0 || gid != 0) &&
-	    fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH) < 0) {
+	if (fd >= 0 && (uid != 0 || gid != 0) && fchownat(fd, "", (uid_t)uid, (gid_t)gid, AT_EMPTY_PATH) < 0) {
 		close(fd);
 		return -1;
 	}

@@ -26,8 +26,8 @@ int op_mkdir_host(struct player *p, const struct op *op)
 
 int op_mkdir(struct player *p, const struct op *op)
 {
-	cleanup_fd int fd = make_in_root(p, op->a[0].s.data, (mode_t)op->a[1].i, true, (int)op->a[2].i,
-					 (int)op->a[3].i);
+	cleanup_fd int fd =
+	    make_in_root(p, op->a[0].s.data, (mode_t)op->a[1].i, true, (int)op->a[2].i, (int)op->a[3].i);
 	if (fd < 0)
 		return fail(p, errno, "cannot make directory", op->a[0].s.data);
 	return 0;

@@ -15,8 +15,7 @@ static int open_file(struct log *log, int flags)
 	struct stat status;
 
 	/* O_NONBLOCK: a FIFO that someone put here must not hold the container up. */
-	log->fd = open(
-	    log->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0640);
+	log->fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0640);
 	if (log->fd < 0)
 		return errno;
 	log->size = fstat(log->fd, &status) == 0 ? status.st_size : 0;
@@ -55,8 +54,7 @@ static void rotate(struct log *log)
 	int64_t i;
 
 	for (i = log->max_file - 1; i > 0; i--)
-		if (rotated_name(from, sizeof from, log->path, i - 1) &&
-		    rotated_name(to, sizeof to, log->path, i))
+		if (rotated_name(from, sizeof from, log->path, i - 1) && rotated_name(to, sizeof to, log->path, i))
 			rename(from, to);
 	close(log->fd);
 	log->fd = -1;
@@ -137,8 +135,7 @@ static bool put_entry(struct log *log, unsigned stream, const char *data, size_t
 	text_init(&text, log->buffer + log->used, sizeof log->buffer - log->used);
 	text_add(&text, "{\"log\":\"");
 	text_json(&text, data, length);
-	text_add(&text,
-	    stream ? "\",\"stream\":\"stderr\",\"time\":\"" : "\",\"stream\":\"stdout\",\"time\":\"");
+	text_add(&text, stream ? "\",\"stream\":\"stderr\",\"time\":\"" : "\",\"stream\":\"stdout\",\"time\":\"");
 	text_add(&text, log->now);
 	text_add(&text, "\"}\n");
 	if (text.full)

@@ -118,8 +118,7 @@ void text_json(struct text *text, const char *string, size_t length)
 		} else if (width == 0) {
 			text_add(text, "\\ufffd");
 			width = 1;
-		} else if (width == 3 && data[i] == 0xe2 && data[i + 1] == 0x80 &&
-			   (data[i + 2] & 0xfe) == 0xa8) {
+		} else if (width == 3 && data[i] == 0xe2 && data[i + 1] == 0x80 && (data[i + 2] & 0xfe) == 0xa8) {
 			text_add(text, data[i + 2] == 0xa8 ? "\\u2028" : "\\u2029");
 		} else {
 			text_bytes(text, string + i, width);

@@ -43,8 +43,7 @@ void fd_close(int *fd)
 
 static bool is_told(const struct config *config, int fd)
 {
-	return fd == config->lock_fd || fd == config->client_fd || fd == config->user_ns_fd ||
-	       fd == config->net_ns_fd;
+	return fd == config->lock_fd || fd == config->client_fd || fd == config->user_ns_fd || fd == config->net_ns_fd;
 }
 
 static void close_range_or_each(unsigned first, unsigned last)
@@ -164,7 +163,7 @@ static unsigned fill_poll_set(struct monitor *m)
 	poll_for(m, POLL_STATUS, m->status_fd, POLLIN);
 	for (i = 0; i < 2; i++)
 		poll_for(m, POLL_STDOUT + i, m->output[i].fd,
-		    reading && !m->hold_output && !m->output[i].waiting ? POLLIN : 0);
+			 reading && !m->hold_output && !m->output[i].waiting ? POLLIN : 0);
 	poll_for(m, POLL_STDIN, m->input.fd, m->input.length ? POLLOUT : 0);
 	for (i = 0; i < m->client_count; i++) {
 		const struct client *c = &m->clients[i];

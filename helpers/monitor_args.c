@@ -13,9 +13,9 @@ struct option {
 	size_t offset;
 };
 
-#define OPTION(name, kind, field)                                                                          \
-	{                                                                                                  \
-		name, kind, offsetof(struct config, field)                                                 \
+#define OPTION(name, kind, field)                                                                                      \
+	{                                                                                                              \
+		name, kind, offsetof(struct config, field)                                                             \
 	}
 
 static const struct option options[] = {

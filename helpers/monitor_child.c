@@ -137,10 +137,8 @@ static ssize_t receive_status(struct monitor *m, unsigned char *data, size_t siz
 		struct cmsghdr align;
 	} control;
 	struct iovec part = {data, size};
-	struct msghdr header = {.msg_iov = &part,
-	    .msg_iovlen = 1,
-	    .msg_control = control.buffer,
-	    .msg_controllen = sizeof control.buffer};
+	struct msghdr header = {
+	    .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.buffer, .msg_controllen = sizeof control.buffer};
 	struct cmsghdr *message;
 	ssize_t count = recvmsg(m->status_fd, &header, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 

@@ -189,8 +189,7 @@ void clients_release_held(struct monitor *m)
 uint8_t client_ready(const struct monitor *m, const struct client *c)
 {
 	uint8_t ready = c->owed;
-	bool more = c->owed & (OWE_STDOUT | OWE_STDERR) ||
-		    (c->attached & ATTACH_STDOUT && m->output[0].fd >= 0) ||
+	bool more = c->owed & (OWE_STDOUT | OWE_STDERR) || (c->attached & ATTACH_STDOUT && m->output[0].fd >= 0) ||
 		    (c->attached & ATTACH_STDERR && m->output[1].fd >= 0);
 
 	if (more || m->phase != FINISHED)
@@ -359,14 +358,8 @@ static const struct message {
 	unsigned char length;
 	bool (*take)(struct monitor *m, struct client *c, const unsigned char *data);
 } messages[] = {
-    {'A', 2, take_attach},
-    {'W', 1, take_wait},
-    {'Z', 1, take_end_of_input},
-    {'K', 3, take_kill},
-    {'T', 6, take_stop},
-    {'R', 5, take_resize},
-    {'D', 1, take_detach},
-    {'Q', 1, take_query},
+    {'A', 2, take_attach}, {'W', 1, take_wait},	  {'Z', 1, take_end_of_input}, {'K', 3, take_kill},
+    {'T', 6, take_stop},   {'R', 5, take_resize}, {'D', 1, take_detach},       {'Q', 1, take_query},
 };
 
 /* Does what a message other than stdin data asks; false if it is malformed. */
@@ -410,8 +403,7 @@ static bool receive_one(struct monitor *m, struct client *c)
 		return false;
 	if (count < 0 && errno == ECONNRESET)
 		return true; /* it left with something of ours unread; said once, before what it sent */
-	if (count == 1 && data[0] == 'I' && !input_has_room(m) && !input_refused(m) &&
-	    c->attached & ATTACH_STDIN) {
+	if (count == 1 && data[0] == 'I' && !input_has_room(m) && !input_refused(m) && c->attached & ATTACH_STDIN) {
 		c->held = true;
 		return false;
 	}

@@ -52,8 +52,7 @@ static bool should_restart(const struct monitor *m)
 	if (m->no_restart || m->failed)
 		return false;
 	if (m->config.restart == RESTART_ON_FAILURE)
-		return m->exit_code != 0 &&
-		       (!m->config.restart_max || m->record.restart_count < m->config.restart_max);
+		return m->exit_code != 0 && (!m->config.restart_max || m->record.restart_count < m->config.restart_max);
 	return m->config.restart != RESTART_NO;
 }
 
@@ -64,8 +63,7 @@ static void schedule_restart(struct monitor *m)
 	if (now - m->started_ms >= STABLE_MS || !m->restart_delay)
 		m->restart_delay = DELAY_MS;
 	else
-		m->restart_delay =
-		    m->restart_delay * 2 < DELAY_LIMIT_MS ? m->restart_delay * 2 : DELAY_LIMIT_MS;
+		m->restart_delay = m->restart_delay * 2 < DELAY_LIMIT_MS ? m->restart_delay * 2 : DELAY_LIMIT_MS;
 	m->restart_at = now + m->restart_delay;
 	m->record.restart_count++;
 	m->record.status = "restarting";

@@ -163,8 +163,7 @@ static void empty_directory(int parent, const char *name, int depth)
 		lseek(fd, 0, SEEK_SET);
 		while ((count = syscall(SYS_getdents64, fd, buffer, sizeof buffer)) > 0)
 			for (at = 0; at < count; at += ((struct entry *)(void *)(buffer + at))->size)
-				removed |=
-				    remove_entry(fd, ((struct entry *)(void *)(buffer + at))->name, depth);
+				removed |= remove_entry(fd, ((struct entry *)(void *)(buffer + at))->name, depth);
 	}
 	fd_close(&fd);
 }

@@ -41,8 +41,7 @@ bool streams_open(struct monitor *m, int child[3])
 	else
 		child[0] = open("/dev/null", O_RDWR | O_CLOEXEC);
 	for (i = 1; i < 3; i++)
-		child[i] = pipes ? open_pipe(0, &m->output[i - 1].fd)
-				 : fcntl(child[0], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+		child[i] = pipes ? open_pipe(0, &m->output[i - 1].fd) : fcntl(child[0], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
 	if (m->input.ending)
 		fd_close(&m->input.fd);
 	return child[0] >= 0 && child[1] >= 0 && child[2] >= 0;

@@ -35,7 +35,13 @@ class LineSink(ProgressSink):
         self._stream = stream
         self._lock = threading.Lock()
 
-    def event(self, ident: str, status: str, current: int = 0, total: int = 0) -> None:
+    def event(
+        self,
+        ident: str,
+        status: str,
+        current: int = 0,  # noqa: ARG002
+        total: int = 0,  # noqa: ARG002
+    ) -> None:
         """Print the state unless it repeats with every chunk."""
         if status not in _MOVING:
             self.line(f"{ident}: {status}")

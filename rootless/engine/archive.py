@@ -255,7 +255,8 @@ class _Load:
             return self._oci_manifest(dict(chosen), here, depth + 1)
         manifests.check_image(document, self._what)
         config = document["config"]
-        manifests.check_config(self._blob(config["digest"]), len(document["layers"]), self._what)
+        config_data = self._blob(config["digest"])
+        manifests.check_config(config_data, len(document["layers"]), self._what)
         for layer in document["layers"]:
             name = _blob_name(layer["digest"])
             if not self._archive.has(name):

@@ -194,7 +194,10 @@ def _getsubids(path: str, user: str) -> list[tuple[int, int]]:
     if not program:
         return []
     argv = [program, *(["-g"] if path.endswith("subgid") else []), user]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10)
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return []
     ranges = []
     for line in done.stdout.splitlines():
         words = line.split()  # "0: user 100000 65536"

@@ -35,7 +35,7 @@ def text(report: Mapping[str, Any]) -> str:
         "",
     ]
     for ladder in report["ladders"]:
-        lines.append(f"{ladder['name']}: {ladder['chosen'] or 'nothing works'}")
+        lines.append(f"{ladder['name']}: {ladder['chosen'] or _nothing(ladder['wanted'])}")
         for one in ladder["rungs"]:
             mark = "->" if one["name"] == ladder["chosen"] else "ok" if one["usable"] else " -"
             lines.append(f"  {mark} {one['name']:<15} {one['why']}")
@@ -48,3 +48,9 @@ def text(report: Mapping[str, Any]) -> str:
         lines += [f"  {advice}" for advice in report["advice"]]
     verdict = "containers can run here" if report["usable"] else "containers cannot run here"
     return "\n".join([*lines, verdict, ""])
+
+
+def _nothing(wanted: str) -> str:
+    if wanted in ("", "auto"):
+        return "nothing works"
+    return f"nothing works, as {wanted} is what the settings ask for"

@@ -59,12 +59,14 @@ class Context:
     def facts(self) -> HostFacts:
         """What this machine can do: cached since boot, probed else."""
         if self._facts is None:
-            from rootless.drivers import idmap
-
             from . import facts
 
+            self._facts = facts.load(self.paths)
             mode = str(self.settings.get("idmap.mode"))
-            self._facts = idmap.choose(mode, facts.load(self.paths))
+            if mode != "auto":
+                from rootless.drivers import idmap
+
+                self._facts = idmap.choose(mode, self._facts)
         return self._facts
 
     @property

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 
-from rootless.drivers import snapshot
-from rootless.errors import RootlessError
+from rootless.drivers import idmap, snapshot
+from rootless.linux import probe
 
 from . import facts as facts_loader
 
@@ -30,7 +30,7 @@ def rung(name: str, usable: bool, why: str, admin: str = "") -> dict[str, Any]:
 def report(ctx: Context) -> dict[str, Any]:
     """What was probed just now; ``usable`` says whether a container can run at all."""
     facts = facts_loader.load(ctx.paths, fresh=True)
-    ladders = [_ids(facts), _storage(ctx, facts), _network(facts), _cgroups(facts)]
+    ladders = [_ids(ctx, facts), _storage(ctx, facts), _network(facts), _cgroups(facts)]
     usable = not facts.userns_error and all(ladder["chosen"] for ladder in ladders)
     return {
         "usable": usable,
@@ -43,67 +43,38 @@ def report(ctx: Context) -> dict[str, Any]:
         "userns": facts.userns_error or "ok",
         "ladders": ladders,
         "features": _features(ctx, facts),
-        "advice": _advice(facts, ladders),
+        "advice": _advice(ctx, facts, ladders),
     }
 
 
-def _ladder(name: str, rungs: list[dict[str, Any]]) -> dict[str, Any]:
-    chosen = next((one["name"] for one in rungs if one["usable"]), "")
-    return {"name": name, "chosen": chosen, "rungs": rungs}
+def _ladder(name: str, rungs: list[dict[str, Any]], wanted: str = "auto") -> dict[str, Any]:
+    """The best rung that works, or the one that the configuration names if it does."""
+    able = [one["name"] for one in rungs if one["usable"]]
+    if wanted not in ("", "auto"):
+        able = [one for one in able if one == wanted]
+    return {"name": name, "chosen": able[0] if able else "", "wanted": wanted, "rungs": rungs}
 
 
-def _range(facts: HostFacts) -> str:
-    total = sum(extent[2] for extent in facts.uid_map)
-    return f"{total} IDs: " + ", ".join(
-        f"{inside}-{inside + count - 1} -> {outside}-{outside + count - 1}"
-        for inside, outside, count in facts.uid_map
-    )
-
-
-def _ids(facts: HostFacts) -> dict[str, Any]:
-    first = 100000
-    add = f"usermod --add-subuids {first}-{first + 65535} --add-subgids {first}-{first + 65535} {facts.user}"
-    if not facts.newuidmap:
-        add = "install the package uidmap (shadow-utils), so that newuidmap is there"
-    subid = facts.id_rung == "subid"
-    why = _range(facts) if subid else facts.subid_error or "not needed: IDs are mapped already"
-    nested = facts.id_rung == "nested"
-    return _ladder(
-        "IDs",
-        [
-            rung("subid", subid, why, "" if subid or nested else add),
-            rung(
-                "nested",
-                nested,
-                _range(facts) if nested else "this is not a user namespace with a range",
-            ),
-            rung(
-                "single",
-                not facts.userns_error,
-                facts.userns_error or "one ID: files of an image all belong to you",
-            ),
-        ],
-    )
+def _ids(ctx: Context, facts: HostFacts) -> dict[str, Any]:
+    rungs = []
+    for name, kind in idmap.REGISTRY.items():
+        judged = kind().probe(facts)
+        rungs.append(rung(name, judged.usable, judged.reason, judged.hint))
+    return _ladder("IDs", rungs, str(ctx.settings.get("idmap.mode")))
 
 
 def _storage(ctx: Context, facts: HostFacts) -> dict[str, Any]:
     rungs = []
     for name, kind in snapshot.REGISTRY.items():
-        probe = kind().probe(facts)
-        why = "mounted, and a lower directory was replaced" if probe.usable else probe.reason
-        rungs.append(rung(name, probe.usable, why, probe.hint))
+        judged = kind().probe(facts)
+        why = "mounted, and a lower directory was replaced" if judged.usable else judged.reason
+        rungs.append(rung(name, judged.usable, why, judged.hint))
     fuse = "/dev/fuse opens" if facts.fuse else "/dev/fuse does not open"
     for name in ("fuse-overlayfs", "fusepy", "copy"):
-        rungs.append(
-            rung(name, False, f"not part of this version{'' if name == 'copy' else '; ' + fuse}")
-        )
-    ladder = _ladder("storage", rungs)
-    try:
-        snapshot.choose(str(ctx.settings.get("storage.driver")), facts)
-    except RootlessError as error:
-        ladder["chosen"] = ""
-        ladder["rungs"][0]["why"] = error.message
-    return ladder
+        if name not in snapshot.REGISTRY:
+            note = "" if name == "copy" else f"; {fuse}"
+            rungs.append(rung(name, False, f"not part of this version{note}"))
+    return _ladder("storage", rungs, str(ctx.settings.get("storage.driver")))
 
 
 def _network(facts: HostFacts) -> dict[str, Any]:
@@ -156,22 +127,27 @@ def _features(ctx: Context, facts: HostFacts) -> list[dict[str, Any]]:
     ]
 
 
-def _advice(facts: HostFacts, ladders: list[dict[str, Any]]) -> list[str]:
-    found = [facts.userns_error] if facts.userns_error else []
+def _advice(ctx: Context, facts: HostFacts, ladders: list[dict[str, Any]]) -> list[str]:
+    """What would make it better, most urgent first, each line once."""
+    found = []
+    if facts.userns_error:
+        found.append(facts.userns_error)
+        if probe.sysctl("kernel.apparmor_restrict_unprivileged_userns") not in ("", "0"):
+            found.append(f"or, for rootless alone: {_load_profile(ctx)}")
     for ladder in ladders:
         for one in ladder["rungs"]:
             if one["usable"]:
                 break
-            if one["admin"]:
+            if one["admin"] and not facts.userns_error:
                 found.append(one["admin"])
-    restricted = "/proc/sys/kernel/apparmor_restrict_unprivileged_userns"
-    try:
-        with open(restricted, encoding="ascii") as file:
-            if file.read().strip() not in ("", "0") and facts.userns_error:
-                found.append(
-                    "load the AppArmor profile conf/apparmor/rootless-launch for the launcher: "
-                    "apparmor_parser -r /etc/apparmor.d/rootless-launch"
-                )
-    except OSError:
-        pass
-    return found
+    return list(dict.fromkeys(found))
+
+
+def _load_profile(ctx: Context) -> str:
+    """The command that lets the launcher, and nothing else, make user namespaces (Ubuntu 24.04)."""
+    launch = os.path.realpath(f"{ctx.paths.libexec}/launch")
+    there = "/etc/apparmor.d/rootless-launch"
+    return (
+        f"sed 's|@LAUNCH@|{launch}|' {ctx.paths.conf}/apparmor/rootless-launch > {there} && "
+        f"apparmor_parser -r {there}"
+    )

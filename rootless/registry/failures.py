@@ -70,7 +70,9 @@ def _explain(host: str, error: BaseException) -> tuple[str, str, str]:
         if isinstance(one, socket.gaierror):
             kind = "busy" if one.errno == socket.EAI_AGAIN else ""
             return "its name cannot be resolved", "", kind
-        if isinstance(one, (TimeoutError, socket.timeout, urllib3.exceptions.TimeoutError)):
+        refused = isinstance(one, urllib3.exceptions.NewConnectionError)  # by class a timeout too
+        timeouts = (TimeoutError, socket.timeout, urllib3.exceptions.TimeoutError)
+        if isinstance(one, timeouts) and not refused:
             return "ETIMEDOUT (it does not answer)", "", "timeout"
         if isinstance(one, urllib3.exceptions.ProxyError):
             continue

@@ -8,7 +8,6 @@ import sys
 import pytest
 from checkout import ROOT, check, files, name_of, tool
 
-
 # Taken before a test's own HOME is in place: a cold run takes half a minute.
 MYPY_CACHE = os.path.expanduser("~/.cache/rootless-tests/mypy")
 

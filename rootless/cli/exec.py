@@ -35,11 +35,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     container = ctx.containers.resolve(args.args[0])
     client = execs.execute(ctx, container, request)
     if detach:
-        client.attach(stdin=False, stdout=False, stderr=False)
-        error = session.started(client)
-        client.close()
-        if error is not None:
-            raise error
+        session.leave_running(client)
         return 0
     streams = RunRequest()
     streams.tty = request.tty

@@ -23,11 +23,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         client = lifecycle.restart(
             ctx, container, timeout=args.get("timeout"), signal=args.get("signal") or ""
         )
-        client.attach(stdin=False, stdout=False, stderr=False)
-        error = session.started(client)
-        client.close()
-        if error is not None:
-            raise error
+        session.leave_running(client)
         return name
 
     return many.each(args.args, restart)

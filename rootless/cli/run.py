@@ -69,10 +69,6 @@ def _started(ctx: Context, args: Parsed, request: RunRequest) -> tuple[Container
 
 
 def _detached(client: Client, container: Container) -> int:
-    client.attach(stdin=False, stdout=False, stderr=False)
-    error = session.started(client)
-    client.close()
     os.write(1, (container.id + "\n").encode())
-    if error is not None:
-        raise error
+    session.leave_running(client)
     return 0

@@ -16,6 +16,7 @@ from rootless.errors import (
     RootlessError,
     UsageError,
 )
+from rootless.oci import reference as references
 from rootless.runtime import attach as attaching
 
 TYPE_CHECKING = False
@@ -84,7 +85,8 @@ def puller(ctx: Context, *, quiet: bool = False) -> Callable[[str, str], None]:
         from . import progress
 
         if not quiet:
-            sys.stderr.write(f"Unable to find image '{reference}' locally\n")
+            shown = references.parse(reference).with_default_tag().familiar()
+            sys.stderr.write(f"Unable to find image '{shown}' locally\n")
         sink = progress.sink(quiet=quiet, stream=sys.stderr)
         with sink:
             pulling.pull(ctx, reference, platform or None, sink)
@@ -164,6 +166,15 @@ def started(client: Client) -> RootlessError | None:
             return start_error(
                 int.from_bytes(payload[:4], "little"), payload[4:].decode("utf-8", "replace")
             )
+
+
+def leave_running(client: Client) -> None:
+    """Wait until a container that nobody attaches to runs; raises the error if it does not."""
+    client.attach(stdin=False, stdout=False, stderr=False)
+    error = started(client)
+    client.close()
+    if error is not None:
+        raise error
 
 
 def foreground(

@@ -30,11 +30,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         if lifecycle.is_running(ctx, container):
             return name
         client = starting.start(ctx, container)
-        client.attach(stdin=False, stdout=False, stderr=False)
-        error = session.started(client)
-        client.close()
-        if error is not None:
-            raise error
+        session.leave_running(client)
         return name
 
     return many.each(args.args, start)

@@ -13,7 +13,7 @@ from rootless.errors import ImageNotFoundError, UsageError
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 
-from . import join
+from . import join, present, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,8 +95,6 @@ def _create(
     pull: Pull,
     on_unpack: Callable[[str], None] | None,
 ) -> Container:
-    from . import start
-
     record: dict[str, Any] = {
         "version": 1,
         "id": os.urandom(32).hex(),
@@ -128,7 +126,7 @@ def _create(
     record["args"] = spec["process"]["args"][1:]
     _check_profile(ctx, spec)
     if not request.rootfs:
-        ensure_layers(ctx, record, on_unpack)
+        present.ensure_layers(ctx, record, on_unpack)
     return ctx.containers.create(record, request.name)
 
 
@@ -139,15 +137,3 @@ def _check_profile(ctx: Context, spec: dict[str, Any]) -> None:
         from . import filters
 
         filters.program(ctx, profile, spec["process"]["capabilities"]["bounding"])
-
-
-def ensure_layers(
-    ctx: Context, record: dict[str, Any], on_unpack: Callable[[str], None] | None = None
-) -> None:
-    """Unpack what is missing of the record's layers; they are derived and may be gone."""
-    layers = ctx.layers(record["map_key"])
-    missing = [diff_id for diff_id in record["layers"] if not layers.present(diff_id)]
-    if missing:
-        from . import unpack
-
-        unpack.unpack_missing(ctx, record["image_id"], missing, record["map_key"], on_unpack)

@@ -10,6 +10,7 @@ from rootless.linux import proc
 from rootless.plan import signals
 from rootless.plan.request import RunRequest
 from rootless.runtime import monitor
+from rootless.store.claims import is_locked
 
 from . import start
 
@@ -113,7 +114,7 @@ def settle(ctx: Context, container: Container) -> None:
     """Wait until the container's monitor is gone (it holds the lock) or the container is removed."""
     path = f"{ctx.paths.containers}/{container.id}/lock"
     deadline = time.monotonic() + KILL_WAIT
-    while start.is_locked(path) and time.monotonic() < deadline:
+    while is_locked(path) and time.monotonic() < deadline:
         time.sleep(0.002)
 
 

@@ -6,7 +6,6 @@ fail and what tells a living container from a lost one.
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from rootless import jsonc
@@ -18,7 +17,7 @@ from rootless.plan.image import ImageConfig
 from rootless.plan.request import Placement, RunRequest
 from rootless.runtime import monitor
 
-from . import filters, hostfiles, join
+from . import filters, hostfiles, join, present
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -89,9 +88,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
     request = RunRequest.from_dict(record["request"])
     image = ImageConfig.from_dict(record["image_config"])
     if record["layers"]:
-        from . import create
-
-        create.ensure_layers(ctx, record)
+        present.ensure_layers(ctx, record)
     place = placement(ctx, record, request)
     spec = specs.build_spec(request, image, ctx.facts, place)
     ops = launch.build_tape(spec, place, ctx.facts)
@@ -207,18 +204,3 @@ def _put(path: str, data: bytes) -> None:
         os.write(fd, data)
     finally:
         os.close(fd)
-
-
-def is_locked(path: str) -> bool:
-    """Whether some process holds the lock file at PATH."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    finally:
-        os.close(fd)
-    return False

@@ -191,9 +191,9 @@ def test_no_cache_where_there_is_no_runtime_directory(
 def test_tomli_stands_in_for_tomllib(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     import importlib
 
-    monkeypatch.setattr(sys, "version_info", (3, 9, 0))
+    monkeypatch.setitem(sys.modules, "tomli", toml.tomllib)
     monkeypatch.setitem(sys.modules, "tomllib", None)
-    pytest.importorskip("tomli")
+    monkeypatch.setattr(sys, "version_info", (3, 9, 0))
     try:
         importlib.reload(toml)
         (tmp_path / "a.toml").write_text("[a]\nb = 1\n")

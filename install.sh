@@ -69,12 +69,16 @@ case $PREFIX in /*) ;; *) PREFIX=$PWD/$PREFIX ;; esac
 case $BINDIR in /*) ;; *) BINDIR=$PWD/$BINDIR ;; esac
 MANIFEST=$PREFIX/manifest
 
-uninstall() {
+uninstall() { # what was put there and nothing else: the prefix may hold other things
     [ -e "$PREFIX/$MARK" ] || die "cannot uninstall $PREFIX: install.sh did not put it there"
-    while IFS= read -r file; do
-        case $file in /*) rm -f -- "$file" ;; esac
-    done <"$MANIFEST"
-    rm -rf -- "$PREFIX"
+    if [ -e "$MANIFEST" ]; then
+        while IFS= read -r file; do
+            case $file in /*) rm -f -- "$file" ;; esac
+        done <"$MANIFEST"
+    fi
+    rm -rf -- "$PREFIX"/v-[0-9]*-[0-9]*
+    rm -f -- "$PREFIX/current" "$MANIFEST" "$PREFIX/.lock" "$PREFIX/$MARK"
+    rmdir -- "$PREFIX" 2>/dev/null || true
     say "removed $PREFIX and what belonged to it; images and containers were left alone"
 }
 
@@ -192,7 +196,11 @@ find_python || die "cannot find Python 3.9 or newer that every user can execute;
 VERSION_DIR=$PREFIX/v-$(date +%Y%m%d%H%M%S)-$$
 NEW_MANIFEST=$VERSION_DIR/manifest
 umask 022
-mkdir -p "$PREFIX" "$BINDIR"
+mkdir -p "$PREFIX" "$BINDIR" || die "cannot install to $PREFIX and $BINDIR: give other directories with --prefix and --bin-dir"
+if command -v flock >/dev/null; then
+    exec 9>"$PREFIX/.lock"
+    flock -n 9 || die "cannot install to $PREFIX: another install.sh is at work there"
+fi
 : >"$PREFIX/$MARK"
 mkdir "$VERSION_DIR"
 trap 'rm -rf -- "$VERSION_DIR"' EXIT
@@ -217,6 +225,14 @@ pip_install() { # quietly, with the reason where it fails
     fi
 }
 
+pip_reason() {
+    if grep -qE 'Failed to establish|Temporary failure|Network is unreachable|Connection(Pool|Error| refused| reset)|timed out|ProxyError' "$VERSION_DIR/pip.log"; then
+        printf 'the Python package index cannot be reached; with no network, give a mirror or a directory of wheels in PIP_INDEX_URL or PIP_FIND_LINKS'
+    else
+        grep -v '^ *$' "$VERSION_DIR/pip.log" | tail -n 3
+    fi
+}
+
 static_works() { # CC [ARGS]: does it compile and link statically?
     printf 'int main(void) { return 0; }\n' >"$VERSION_DIR/try.c"
     "$@" -static -o "$VERSION_DIR/try" "$VERSION_DIR/try.c" >/dev/null 2>&1 && "$VERSION_DIR/try"
@@ -236,21 +252,20 @@ find_compiler() { # sets ROOTLESS_CC for hatch_build.py; the last resort is zig 
         export ROOTLESS_CC
         return 0
     fi
-    die "cannot build the helper programs: there is no C compiler, and ziglang cannot be fetched ($(tail -n 1 "$VERSION_DIR/pip.log"))"
+    die "cannot build the helper programs: there is no C compiler, and ziglang cannot be fetched: $(pip_reason)"
 }
 
 say "using $("$PYTHON" --version 2>&1) at $PYTHON"
 make_venv
 find_compiler
 say "building the helper programs with ${ROOTLESS_CC##*/}"
-cp -R "$HERE/pyproject.toml" "$HERE/README.md" "$HERE/hatch_build.py" "$HERE/rootless" "$HERE/helpers" "$HERE/conf" "$HERE/man" "$VERSION_DIR/" 2>/dev/null || true
 SOURCE=$VERSION_DIR/source
 mkdir "$SOURCE"
 for part in pyproject.toml README.md hatch_build.py rootless helpers conf man; do
-    [ ! -e "$VERSION_DIR/$part" ] || mv "$VERSION_DIR/$part" "$SOURCE/"
+    cp -R "$HERE/$part" "$SOURCE/" || die "cannot copy $HERE/$part"
 done
 rm -rf "$SOURCE/helpers/build" "$SOURCE/rootless/libexec"
-pip_install "$SOURCE" || die "cannot install the package: $(grep -v '^ *$' "$VERSION_DIR/pip.log" | tail -n 3)"
+pip_install "$SOURCE" || die "cannot install the package: $(pip_reason)"
 pip_install 'isal>=1.6' || say "isal is not available here: unpacking images will be a little slower"
 pip_install 'zstandard>=0.22' || say "zstandard is not available here: zstd-compressed layers cannot be unpacked"
 if [ -e /usr/include/sys/capability.h ]; then
@@ -270,26 +285,34 @@ put() { # SOURCE DESTINATION: by rename, and noted
 
 : >"$NEW_MANIFEST"
 if "$PYTHON" "$SOURCE/man/build.py" --out "$VERSION_DIR/man" >/dev/null 2>&1; then
-    for page in "$VERSION_DIR"/man/*.[1-9]; do
+    for page in "$VERSION_DIR"/man/man[1-9]/*; do
         [ ! -e "$page" ] || put "$page" "$SHARE/man/man${page##*.}/${page##*/}"
     done
+else
+    say "cannot make the manual pages: going on without them"
 fi
 put "$SOURCE/conf/completions/rootless.bash" "$BASH_DIR/rootless" || true
 put "$SOURCE/conf/completions/_rootless" "$ZSH_DIR/_rootless" || true
 put "$SOURCE/conf/completions/rootless.fish" "$FISH_DIR/rootless.fish" || true
-[ "$ME" != 0 ] || load_apparmor "$PREFIX/current/env/lib/**/rootless/libexec/launch"
+[ "$ME" != 0 ] || load_apparmor "$PREFIX/v-*/env/lib/**/rootless/libexec/launch"
+
+quoted() { printf "'%s'" "$(printf '%s' "$1" | sed "s/'/'\\\\''/g")"; } # for the shell
 
 CURRENT=$PREFIX/current
+INSIDE=$CURRENT${SITE#"$VERSION_DIR"}
 cat >"$VERSION_DIR/rootless" <<SCRIPT
 #!$CURRENT/env/bin/python -IS
 import sys
-sys.path.append("$CURRENT${SITE#"$VERSION_DIR"}")
+sys.path.append($("$PYTHON" -c 'import sys; print(ascii(sys.argv[1]))' "$INSIDE"))
 from rootless.__main__ import script
 script()
 SCRIPT
-if [ "$(head -n 1 "$VERSION_DIR/rootless" | wc -c)" -gt 127 ]; then # the kernel cuts longer ones
+first=$(head -n 1 "$VERSION_DIR/rootless")
+case $first in *" "*" "* | *"	"*) first=$(printf '%0200d' 0) ;; esac # the kernel splits at spaces
+if [ ${#first} -gt 126 ]; then                                     # and cuts what is longer
     mv "$VERSION_DIR/rootless" "$VERSION_DIR/rootless.py"
-    printf '#!/bin/sh\nexec "%s" -I -S "%s" "$@"\n' "$CURRENT/env/bin/python" "$CURRENT/rootless.py" >"$VERSION_DIR/rootless"
+    printf '#!/bin/sh\nexec %s -I -S %s "$@"\n' "$(quoted "$CURRENT/env/bin/python")" "$(quoted "$CURRENT/rootless.py")" \
+        >"$VERSION_DIR/rootless"
 fi
 chmod 755 "$VERSION_DIR/rootless"
 rm -rf "$SOURCE" "$VERSION_DIR/zig" "$VERSION_DIR/man" "$VERSION_DIR/try" "$VERSION_DIR/try.c" "$VERSION_DIR/pip.log"
@@ -297,14 +320,15 @@ printf '%s\n' "$BINDIR/rootless" >>"$NEW_MANIFEST"
 [ -z "$LINK" ] || printf '%s\n' "$LINK" >>"$NEW_MANIFEST"
 
 ln -s "${VERSION_DIR##*/}" "$PREFIX/current.new.$$"
-mv -T "$PREFIX/current.new.$$" "$CURRENT" 2>/dev/null || { rm -f "$CURRENT" && mv "$PREFIX/current.new.$$" "$CURRENT"; }
-trap - EXIT
+trap - EXIT # from here on the new version stays
+"$PYTHON" -c 'import os, sys; os.replace(sys.argv[1], sys.argv[2])' "$PREFIX/current.new.$$" "$CURRENT"
 cp "$VERSION_DIR/rootless" "$BINDIR/.rootless.new.$$" && mv "$BINDIR/.rootless.new.$$" "$BINDIR/rootless"
 if [ -n "$LINK" ]; then
     mkdir -p "${LINK%/*}" && ln -sf "$BINDIR/rootless" "$LINK"
 fi
 cp "$NEW_MANIFEST" "$MANIFEST.new.$$" && mv "$MANIFEST.new.$$" "$MANIFEST"
-for old in "$PREFIX"/v-*; do # earlier versions, and what a kill left
+rm -f "$PREFIX"/current.new.* "$BINDIR"/.rootless.new.*
+for old in "$PREFIX"/v-[0-9]*-[0-9]*; do # earlier versions, and what a kill left
     [ "$old" = "$VERSION_DIR" ] || rm -rf -- "$old"
 done
 

@@ -7,6 +7,7 @@ when a container starts, so that doctor never says what is not so.
 from __future__ import annotations
 
 import os
+import re
 
 from rootless.drivers import idmap, snapshot
 from rootless.linux import probe
@@ -145,7 +146,9 @@ def _advice(ctx: Context, facts: HostFacts, ladders: list[dict[str, Any]]) -> li
 
 def _load_profile(ctx: Context) -> str:
     """The command that lets the launcher, and nothing else, make user namespaces (Ubuntu 24.04)."""
-    launch = os.path.realpath(f"{ctx.paths.libexec}/launch")
+    # An upgrade goes to a directory beside, which the profile should match too.
+    path = os.path.realpath(f"{ctx.paths.libexec}/launch")
+    launch = re.sub(r"/v-[0-9-]+/env/", "/v-*/env/", path)
     there = "/etc/apparmor.d/rootless-launch"
     return (
         f"sed 's|@LAUNCH@|{launch}|' {ctx.paths.conf}/apparmor/rootless-launch > {there} && "

@@ -206,27 +206,36 @@ mkdir "$VERSION_DIR"
 trap 'rm -rf -- "$VERSION_DIR"' EXIT
 trap 'exit 1' HUP INT TERM
 
-make_venv() {
+make_venv() { # leaves pip to be run from inside it, or from outside
+    PIP_IS=inside
     if has_venv && "$PYTHON" -m venv "$VERSION_DIR/env" >/dev/null 2>&1; then
-        PIP="$VERSION_DIR/env/bin/python -m pip"
-    elif "$PYTHON" -m venv --without-pip "$VERSION_DIR/env" >/dev/null 2>&1 &&
+        return 0
+    fi
+    rm -rf "$VERSION_DIR/env"
+    if "$PYTHON" -m venv --without-pip "$VERSION_DIR/env" >/dev/null 2>&1 &&
         "$PYTHON" -m pip --python "$VERSION_DIR/env/bin/python" --version >/dev/null 2>&1; then
-        PIP="$PYTHON -m pip --python $VERSION_DIR/env/bin/python"
-    elif "$PYTHON" -m virtualenv -q "$VERSION_DIR/env" >/dev/null 2>&1; then
-        PIP="$VERSION_DIR/env/bin/python -m pip"
-    else
+        PIP_IS=outside
+        return 0
+    fi
+    rm -rf "$VERSION_DIR/env"
+    "$PYTHON" -m virtualenv -q "$VERSION_DIR/env" >/dev/null 2>&1 ||
         die "cannot make a virtual environment with $PYTHON: it has neither venv with pip nor virtualenv (Debian: package python3-venv)"
-    fi
 }
 
-pip_install() { # quietly, with the reason where it fails
-    if ! $PIP install -q --disable-pip-version-check --no-input "$@" >"$VERSION_DIR/pip.log" 2>&1; then
-        return 1
+pip_install() { # quietly; what it says is kept for pip_reason
+    if [ "$PIP_IS" = inside ]; then
+        set -- "$VERSION_DIR/env/bin/python" -m pip install "$@"
+    else
+        set -- "$PYTHON" -m pip --python "$VERSION_DIR/env/bin/python" install "$@"
     fi
+    "$@" -q --disable-pip-version-check --no-input >"$VERSION_DIR/pip.log" 2>&1
 }
 
-pip_reason() {
-    if grep -qE 'Failed to establish|Temporary failure|Network is unreachable|Connection(Pool|Error| refused| reset)|timed out|ProxyError' "$VERSION_DIR/pip.log"; then
+pip_reason() { # what in pip's log a person can use
+    if grep -q 'cannot compile the helper programs' "$VERSION_DIR/pip.log"; then
+        sed -n '/cannot compile the helper programs/,/\[end of output\]/p' "$VERSION_DIR/pip.log" |
+            grep -v 'end of output' | sed 's/^ *\(RuntimeError: \)*//' | head -n 12
+    elif grep -qE 'Failed to establish|Temporary failure|Network is unreachable|Connection(Pool|Error| refused| reset)|timed out|ProxyError|from versions: none' "$VERSION_DIR/pip.log"; then
         printf 'the Python package index cannot be reached; with no network, give a mirror or a directory of wheels in PIP_INDEX_URL or PIP_FIND_LINKS'
     else
         grep -v '^ *$' "$VERSION_DIR/pip.log" | tail -n 3

@@ -69,10 +69,13 @@ def pull(ctx: Context, text: str, wanted: str | None, sink: ProgressSink) -> Pul
     lease = ctx.blobs.lease()
     try:
         repository, top = _resolve(ctx, ref)
-        sink.line(f"{ref.tag or ref.digest}: Pulling from {ref.path}")
-        chosen = _for_platform(repository, top, here, ref)
-        before = _present(ctx, ref)
-        new = _fetch(ctx, repository, chosen, _Wanted(ref, here, bool(wanted)), sink)
+        try:
+            sink.line(f"{ref.tag or ref.digest}: Pulling from {ref.path}")
+            chosen = _for_platform(repository, top, here, ref)
+            before = _present(ctx, ref)
+            new = _fetch(ctx, repository, chosen, _Wanted(ref, here, bool(wanted)), sink)
+        finally:
+            repository.close()
         record = _record(ctx, chosen, top, ref)
     finally:
         if lease is not None:
@@ -104,14 +107,15 @@ def _resolve(ctx: Context, ref: Reference) -> tuple[Repository, Manifest]:
     candidates = places.places(
         ref, entries, _texts(ctx, "registry.insecure"), _texts(ctx, "registry.mirrors")
     )
-    for place in candidates[:-1]:
+    for place in candidates:
+        repository = Repository(ref, ctx.env, place)
         try:
-            mirror = Repository(ref, ctx.env, place)
-            return mirror, mirror.manifest(ref.digest or ref.tag)
+            return repository, repository.manifest(ref.digest or ref.tag)
         except (RegistryError, ImageNotFoundError, ImageError):
-            continue  # a mirror may lack what the registry has
-    repository = Repository(ref, ctx.env, candidates[-1])
-    return repository, repository.manifest(ref.digest or ref.tag)
+            repository.close()
+            if place is candidates[-1]:  # a mirror may lack what the registry has
+                raise
+    raise AssertionError  # there is always one place
 
 
 def _texts(ctx: Context, key: str) -> list[str]:

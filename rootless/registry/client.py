@@ -64,6 +64,10 @@ class Repository:
         """Break transfers that other threads have under way."""
         self._transport.abort()
 
+    def close(self) -> None:
+        """Close idle connections."""
+        self._transport.close()
+
     def manifest(self, name: str) -> Manifest:
         """The manifest under a tag or digest.
 

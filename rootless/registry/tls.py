@@ -88,6 +88,7 @@ def _load_directory(made: ssl.SSLContext, directory: str, names: list[str]) -> N
         elif name.endswith(".cert"):
             key = f"{path[: -len('.cert')]}.key"
             try:
+                os.stat(key)
                 made.load_cert_chain(path, key, password="")  # never ask on the terminal
             except (OSError, ValueError) as error:
                 raise _unusable(f"{path} with {key}", error) from None

@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import Any
+    from urllib.parse import SplitResult
 
     from .credentials import Credentials
 
@@ -108,6 +109,12 @@ class Transport:
                 except OSError:
                     pass
 
+    def close(self) -> None:
+        """Close idle connections; the transport may still be used."""
+        with self._lock:
+            for pool in self._pools.values():
+                pool.clear()
+
     def wait(self, seconds: float) -> None:
         """Pause before another attempt; raises RegistryError after abort()."""
         if self._stopped.wait(seconds):
@@ -141,7 +148,7 @@ class Transport:
 
     def ask_token(self, url: str, fields: Mapping[str, str] | None) -> Any:
         """The answer of a token server: to a POST of FIELDS, or to a GET with our password."""
-        parts = urlsplit(url)
+        parts = self._split(url)
         if parts.scheme != "https" and not (
             parts.scheme == "http" and self._plain_allowed(parts.netloc)
         ):
@@ -186,9 +193,11 @@ class Transport:
             response = self._attempt("GET", url, headers)
             if response.status not in _REDIRECTS:
                 return response
-            target = urljoin(url, response.headers.get("Location", ""))
+            location = response.headers.get("Location", "")
             self.release(response)
-            here, there = urlsplit(url), urlsplit(target)
+            self._split(location)  # urljoin fails on what is no URL
+            target = urljoin(url, location)
+            here, there = urlsplit(url), self._split(target)
             secure = there.scheme == "https" or (
                 there.scheme == "http" and self._plain_allowed(there.netloc)
             )
@@ -200,6 +209,12 @@ class Transport:
                 headers = {k: v for k, v in headers.items() if k != "Authorization"}
             url = target
         raise RegistryError(f"cannot access {self.domain}: more than {MAX_REDIRECTS} redirects")
+
+    def _split(self, url: str) -> SplitResult:
+        try:
+            return urlsplit(url)
+        except ValueError:
+            raise RegistryError(f"cannot access {self.domain}: {url[:200]!r} is no URL") from None
 
     def _attempt(
         self,

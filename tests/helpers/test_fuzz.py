@@ -1,0 +1,52 @@
+"""A short run of every fuzz target; a long one is `make -C helpers fuzz` and patience."""
+
+from __future__ import annotations
+
+import glob
+import os
+import subprocess
+from typing import Any
+
+import pytest
+
+from rootless.plan import tape
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TARGETS = sorted(os.path.basename(path)[:-2] for path in glob.glob(f"{TOP}/helpers/fuzz/fuzz_*.c"))
+FLAGS = [
+    "-std=gnu11",
+    "-O1",
+    "-g",
+    "-fsanitize=fuzzer,address,undefined",
+    "-fno-sanitize-recover=all",
+]
+
+pytestmark = pytest.mark.requires("clang")
+
+
+def seeds(target: str, directory: Any) -> None:
+    if target == "fuzz_tape":
+        for number, (name, _, signature, _, _) in enumerate(tape.OPS):
+            values = {"i": 1, "s": "/x", "b": b"12345678", "S": ["a", "bc"]}
+            data = tape.encode([(name, tuple(values[kind] for kind in signature))])  # type: ignore[misc]
+            (directory / str(number)).write_bytes(data)
+    elif target == "fuzz_user":
+        (directory / "0").write_bytes(b"\x04root:x:0:0:r:/root:/bin/sh\nextra:x:7:app,root\n")
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_nothing_breaks_in_a_short_run(target: str, tmp_path: Any) -> None:
+    binary = str(tmp_path / target)
+    source = f"{TOP}/helpers/fuzz/{target}.c"
+    subprocess.run(["clang", *FLAGS, "-I", f"{TOP}/helpers", "-o", binary, source], check=True)
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    seeds(target, corpus)
+    done = subprocess.run(
+        [binary, "-runs=200000", "-max_len=4096", "-seed=1", "-verbosity=0", str(corpus)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

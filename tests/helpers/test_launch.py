@@ -19,6 +19,7 @@ from rootless.plan import tape
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBEXEC = os.environ.get("ROOTLESS_LIBEXEC") or f"{TOP}/rootless/libexec"
 LAUNCH = f"{LIBEXEC}/launch"
+WRAPPER = os.environ.get("ROOTLESS_TEST_WRAPPER", "").split()
 NEWNS, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET = (
     0x00020000, 0x04000000, 0x08000000, 0x10000000, 0x20000000, 0x40000000,
 )  # fmt: skip
@@ -52,12 +53,12 @@ def play(
     fd = os.memfd_create("tape")
     os.write(fd, tape.encode(ops) if raw is None else raw)
     reading, writing = os.pipe()
-    argv = [*program, LAUNCH, str(fd), str(theirs.fileno()) if status else "-1"]
+    argv = [*WRAPPER, *program, LAUNCH, str(fd), str(theirs.fileno()) if status else "-1"]
     # The launcher's child is a child of this process (CLONE_PARENT), so subprocess must not reap it.
     launcher = os.posix_spawn(
         argv[0],
         argv,
-        {"PATH": "/usr/bin:/bin"},
+        {"PATH": "/usr/bin:/bin", "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "")},
         file_actions=[
             (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
             (os.POSIX_SPAWN_DUP2, writing, 1),

@@ -233,8 +233,8 @@ pip_install() { # quietly; what it says is kept for pip_reason
 
 pip_reason() { # what in pip's log a person can use
     if grep -q 'cannot compile the helper programs' "$VERSION_DIR/pip.log"; then
-        sed -n '/cannot compile the helper programs/,/\[end of output\]/p' "$VERSION_DIR/pip.log" |
-            grep -v 'end of output' | sed 's/^ *\(RuntimeError: \)*//' | head -n 12
+        sed -n '/RuntimeError: cannot compile/,/\[end of output\]/p' "$VERSION_DIR/pip.log" |
+            grep -v 'end of output' | sed 's/^ *RuntimeError: //; s/^      //' | head -n 12
     elif grep -qE 'Failed to establish|Temporary failure|Network is unreachable|Connection(Pool|Error| refused| reset)|timed out|ProxyError|from versions: none' "$VERSION_DIR/pip.log"; then
         printf 'the Python package index cannot be reached; with no network, give a mirror or a directory of wheels in PIP_INDEX_URL or PIP_FIND_LINKS'
     else

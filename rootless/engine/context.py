@@ -10,7 +10,7 @@ import os
 
 from rootless.config import paths as config_paths
 from rootless.config import settings as config_settings
-from rootless.errors import StorageError
+from rootless.errors import NamespaceError, StorageError
 from rootless.linux import proc
 from rootless.store.blobs import BlobStore
 from rootless.store.containers import ContainerStore
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from rootless.facts import HostFacts
     from rootless.plan.tape import Op
     from rootless.runtime.realm import Realm
+
+SINGLE = "single"
 
 
 class Context:
@@ -101,16 +103,23 @@ class Context:
 
     @property
     def driver(self) -> SnapshotDriver:
-        """The storage driver: what the configuration names, or the best this machine has."""
+        """The storage driver: what the configuration names, or the best this machine has.
+
+        Raises NamespaceError where no container can be made at all, HostError where no driver works.
+        """
         if self._driver is None:
             from rootless.drivers import snapshot
 
+            if self.facts.userns_error:
+                raise NamespaceError(f"cannot make a container: {self.facts.userns_error}")
             self._driver = snapshot.choose(str(self.settings.get("storage.driver")), self.facts)
         return self._driver
 
     def layers(self, map_key: str = "") -> LayerStore:
         """Unpacked layers in the driver's format, for one ID map."""
-        return LayerStore(self.paths, self.driver.layer_format, map_key)
+        # In a realm of one ID every owner is squashed: such layers are no good once there are more.
+        key = map_key or (SINGLE if self.facts.id_rung == "single" else "")
+        return LayerStore(self.paths, self.driver.layer_format, key)
 
     def run_in_realm(self, argv: Sequence[str], fds: Mapping[int, int], map_key: str = "") -> int:
         """Start ARGV as root of the realm (or of the nested map that MAP_KEY names); its pid.
@@ -120,7 +129,7 @@ class Context:
         """
         from rootless.plan import idmap, launch
 
-        ids = idmap.from_key(map_key, self.facts)
+        ids = idmap.from_key("" if map_key == SINGLE else map_key, self.facts)
         return self._play(
             launch.unpack_tape(self.facts, argv, [], ids), f"start {argv[0]} in the realm", fds
         )

@@ -49,7 +49,7 @@ def stop(
     request = RunRequest.from_dict(container.record["request"])
     number = signals.number(signal or stop_signal(container, request))
     if timeout is None:
-        timeout = 10 if request.stop_timeout is None else request.stop_timeout
+        timeout = start.stop_timeout(ctx, request)
     client = connect(ctx, container)
     if client is None:
         _kill_directly(ctx, container, 9)

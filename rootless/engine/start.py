@@ -154,7 +154,7 @@ def _options(
         restart=request.restart_name,
         restart_max=request.restart_max,
         stop_signal=specs.stop_signal(request, spec),
-        stop_timeout=10 if request.stop_timeout is None else request.stop_timeout,
+        stop_timeout=stop_timeout(ctx, request),
     )
     if logged:
         options.log = f"{place.container_dir}/{container.id}-json.log"
@@ -165,6 +165,13 @@ def _options(
         options.trash_dir = ctx.paths.trash
         options.names_dir = ctx.paths.names
     return options
+
+
+def stop_timeout(ctx: Context, request: RunRequest) -> int:
+    """Seconds between the stop signal and SIGKILL: the container's own, or the configured ones."""
+    if request.stop_timeout is not None:
+        return request.stop_timeout
+    return int(str(ctx.settings.get("run.stop_timeout")))
 
 
 def log_limits(ctx: Context, request: RunRequest) -> tuple[int, int]:

@@ -1,0 +1,129 @@
+"""Doctor on real hosts of every kind that user namespaces can stand in for, and that it never lies."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
+
+
+def inside(
+    rootless: Any, unshare: str, *words: str, before: str = ":"
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in a user namespace made by unshare(1), after the shell words BEFORE."""
+    script = f'{before}; exec "$@"'
+    return subprocess.run(
+        ["unshare", *unshare.split(), "sh", "-c", script, "sh", *rootless.argv, *words],
+        env={**rootless.env},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def ladder(report: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in report["ladders"] if one["name"] == name)
+    return found
+
+
+@pytest.mark.requires("subid")
+def test_this_machine(rootless: Any) -> None:
+    report = json.loads(rootless("doctor", "--json").stdout)
+    assert report["usable"] is True
+    assert [one["name"] for one in report["ladders"]] == ["IDs", "storage", "network", "cgroups"]
+    assert ladder(report, "IDs")["chosen"] == "subid"
+    assert ladder(report, "storage")["chosen"] == "overlay"
+    for each in report["ladders"]:
+        for rung in each["rungs"]:
+            assert rung["why"], rung
+    text = rootless("doctor").stdout
+    assert "-> subid " in text
+    assert text.endswith("containers can run here\n")
+
+
+def test_what_it_says_runs(rootless: Any) -> None:
+    rootless("doctor")
+    assert "nobody was root" in rootless("run", "--rm", "--network", "none", "hello").stdout
+
+
+def test_one_id_is_enough(rootless: Any) -> None:
+    report = json.loads(inside(rootless, "-Ur", "doctor", "--json").stdout)
+    assert report["usable"] is True
+    assert ladder(report, "IDs")["chosen"] == "single"
+    done = inside(rootless, "-Ur", "run", "--rm", "--network", "none", "hello")
+    assert done.returncode == 0, done.stderr
+    assert "user IDs       0 -> 0 (here" in done.stdout
+
+
+@pytest.mark.requires("subid")
+def test_a_range_from_outside_is_used(rootless: Any) -> None:
+    report = json.loads(inside(rootless, "-r --map-auto", "doctor", "--json").stdout)
+    assert ladder(report, "IDs")["chosen"] == "nested"
+    # One process tree: the realm of a namespace that is gone would be of no use to a second command.
+    done = inside(rootless, "-r --map-auto", "run", "--rm", "--network", "none", "hello")
+    assert done.returncode == 0, done.stderr
+    assert "user IDs       0 -> 0, 1-" in done.stdout
+    inside(
+        rootless,
+        "-r --map-auto",
+        "version",
+        before=f"rm -rf {rootless.env['XDG_DATA_HOME']}/rootless",
+    )
+
+
+@pytest.mark.requires("subid")
+def test_a_named_rung_is_used_though_more_is_possible(rootless: Any) -> None:
+    done = rootless("run", "--rm", "--network", "none", "hello", ROOTLESS_IDMAP_MODE="single")
+    assert "user IDs       0 -> 0 (here" in done.stdout
+    report = json.loads(rootless("doctor", "--json", ROOTLESS_IDMAP_MODE="single").stdout)
+    assert ladder(report, "IDs")["chosen"] == "single"
+    done = rootless("run", "hello", check=False, ROOTLESS_IDMAP_MODE="nested")
+    assert done.returncode == 125
+    assert "cannot use ID map nested: this is not root of a user namespace" in done.stderr
+
+
+NONE = "echo 0 > /proc/sys/user/max_user_namespaces"
+
+
+def test_no_user_namespaces(rootless: Any) -> None:
+    done = inside(rootless, "-Ur", "doctor", "--json", before=NONE)
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["usable"] is False
+    assert ladder(report, "IDs")["chosen"] == ""
+    assert "sysctl -w user.max_user_namespaces=" in report["advice"][0]
+    text = inside(rootless, "-Ur", "doctor", before=NONE).stdout
+    assert "IDs: nothing works" in text
+    assert text.endswith("containers cannot run here\n")
+
+
+def test_run_gives_the_same_reason(rootless: Any) -> None:
+    done = inside(rootless, "-Ur", "run", "--rm", "hello", before=NONE)
+    assert done.returncode == 125
+    assert "sysctl -w user.max_user_namespaces=" in done.stderr
+    assert "cannot make a container: " in done.stderr
+
+
+def test_a_repaired_machine_is_noticed_at_once(rootless: Any) -> None:
+    assert inside(rootless, "-Ur", "doctor", before=NONE).returncode == 1
+    done = inside(rootless, "-Ur", "run", "--rm", "--network", "none", "hello")
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_driver_that_is_not_there_is_said(rootless: Any) -> None:
+    done = rootless("doctor", check=False, ROOTLESS_STORAGE_DRIVER="zfs")
+    assert done.returncode == 1
+    assert "storage: nothing works, as zfs is what the settings ask for" in done.stdout
+
+
+def test_helpers_that_were_not_built_are_one_sentence(rootless: Any) -> None:
+    done = rootless("doctor", check=False, ROOTLESS_LIBEXEC="/nonexistent")
+    assert done.returncode == 125
+    assert done.stderr.startswith("rootless: cannot execute /nonexistent/launch: no such file")
+    assert "install.sh" in done.stderr

@@ -79,17 +79,6 @@ static void take_old(const char *json, const char *key, char *to, size_t size)
 	to[end - at] = 0;
 }
 
-/* Takes over when the container last started and ended: that is kept until it does so again. */
-void state_load(struct monitor *m)
-{
-	char json[STATE_SIZE];
-
-	if (!m->config.state || !read_file(m->config.state, json, sizeof json))
-		return;
-	take_old(json, "\"startedAt\":\"", m->record.started, sizeof m->record.started);
-	take_old(json, "\"finishedAt\":\"", m->record.finished, sizeof m->record.finished);
-}
-
 static void add_string(struct text *text, const char *key, const char *value)
 {
 	text_add(text, key);
@@ -164,27 +153,78 @@ static void sync_directory(const char *path)
 	}
 }
 
+static bool beside(const struct monitor *m, const char *suffix, char to[PATH_MAX])
+{
+	struct text text;
+
+	text_init(&text, to, PATH_MAX);
+	text_add(&text, m->config.state);
+	text_bytes(&text, suffix, strlen(suffix) + 1);
+	return !text.full;
+}
+
+/* Room for the last record is taken while there is some, so that the end is recorded on a full disk too. */
+static void reserve(const struct monitor *m)
+{
+	char spare[PATH_MAX], blank[STATE_SIZE];
+
+	memset(blank, ' ', sizeof blank);
+	if (beside(m, ".spare", spare) && !write_new(spare, blank, sizeof blank, false))
+		unlink(spare);
+}
+
+/* Writes JSON over the reserved blanks, which stay behind it as white space, and gives that file the name. */
+static bool use_reserve(const struct monitor *m, const char *json, size_t length, bool sync)
+{
+	char spare[PATH_MAX];
+	int fd;
+	bool done;
+
+	if (!beside(m, ".spare", spare))
+		return false;
+	fd = open(spare, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return false;
+	done = write(fd, json, length) == (ssize_t)length && (!sync || fsync(fd) == 0);
+	close(fd);
+	return done && rename(spare, m->config.state) == 0;
+}
+
 /* Replaces the state file; FINAL is the end, which is synced if the container is durable.  On a full disk
- * the old state stays: it says "running", and its reader finds by our pid and lock that nobody runs. */
+ * the end goes into reserved room; before it the old state stays, and its reader finds by our pid and lock
+ * who runs. */
 void state_write(struct monitor *m, bool final)
 {
-	char json[STATE_SIZE], temporary[PATH_MAX];
+	char json[STATE_SIZE], temporary[PATH_MAX], spare[PATH_MAX];
 	bool sync = final && m->config.durable;
-	struct text text;
 	size_t length;
 
 	if (!m->config.state)
 		return;
 	length = state_format(m, json, sizeof json);
-	text_init(&text, temporary, sizeof temporary);
-	text_add(&text, m->config.state);
-	text_bytes(&text, ".tmp", 5);
-	if (text.full)
+	if (!beside(m, ".tmp", temporary) || !beside(m, ".spare", spare))
 		return;
 	if (!write_new(temporary, json, length, sync) || rename(temporary, m->config.state) < 0) {
 		unlink(temporary);
-		return;
+		if (!final || !use_reserve(m, json, length, sync))
+			return;
 	}
+	if (final)
+		unlink(spare);
 	if (sync)
 		sync_directory(m->config.state);
+}
+
+/* Takes over when the container last started and ended: that is kept until it does so again. */
+void state_load(struct monitor *m)
+{
+	char json[STATE_SIZE];
+
+	if (!m->config.state)
+		return;
+	reserve(m);
+	if (!read_file(m->config.state, json, sizeof json))
+		return;
+	take_old(json, "\"startedAt\":\"", m->record.started, sizeof m->record.started);
+	take_old(json, "\"finishedAt\":\"", m->record.finished, sizeof m->record.finished);
 }

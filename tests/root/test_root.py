@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 
@@ -75,3 +76,40 @@ def _field(pid: str, name: str) -> str:
             if line.startswith(f"{name}:"):
                 return line.partition(":")[2].strip()
     raise AssertionError(name)
+
+
+def test_a_full_disk_is_told_and_survived(rootless: tuple[str, str]) -> None:
+    command, home = rootless
+    disk = os.path.join(home, "disk")
+    layout = os.path.join(home, "small-image")
+    os.mkdir(disk)
+    run("mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", disk, home=home)
+    try:
+        store = os.path.join(disk, "store")
+        os.mkdir(store)
+        shutil.chown(store, "rootless", "rootless")
+        run("python3", "tests/images/busybox.py", layout, home=home)
+        run("chmod", "-R", "a+rX", layout, home=home)
+        words = [command, "--root", store]
+        run(*words, "load", "-i", layout, home=home)
+        fill = "dd if=/dev/zero of=/a bs=1M count=9; dd if=/dev/zero of=/b bs=1k count=9000; exit 5"
+        done = run(
+            *words, "run", "--name", "full", "busybox", "sh", "-c", fill, home=home, check=False
+        )
+        assert done.returncode == 5
+        state = run(
+            *words, "inspect", "-f", "{{.State.Status}} {{.State.ExitCode}}", "full", home=home
+        )
+        assert state.stdout.strip() == "exited 5"
+        subprocess.run(
+            ["dd", "if=/dev/zero", f"of={disk}/rest", "bs=4k"], capture_output=True, check=False
+        )
+        done = run(*words, "create", "busybox", "true", home=home, check=False)
+        assert done.returncode in (1, 125)
+        assert "ENOSPC (no space left on device)" in done.stderr
+        run(*words, "rm", "full", home=home)
+        os.unlink(f"{disk}/rest")
+        assert run(*words, "ps", "-aq", home=home).stdout == ""
+        assert run(*words, "run", "--rm", "busybox", "echo", "again", home=home).stdout == "again\n"
+    finally:
+        run("umount", "-l", disk, home=home)

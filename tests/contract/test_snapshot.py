@@ -309,6 +309,7 @@ GOOD = archive(("f", "text"))
         (archive(("f", {"uid": 2_000_000_000})), {}, IdMapError, 'entry "f": its owner 2000000000'),
         (b"\x1f\x8b\x08\0broken", {}, LayerError, "cannot decompress layer"),
     ],
+    ids=["diff-id", "digest", "size", "truncated", "climbing", "owner", "compression"],
 )
 def test_bad_layers_leave_nothing(
     stack: Stack, data: bytes, options: dict[str, Any], kind: type[Exception], message: str

@@ -14,10 +14,7 @@ from typing import Any
 import pytest
 from rig import World
 
-pytestmark = [
-    pytest.mark.skipif(os.getuid() == 0, reason="runs as an ordinary user"),
-    pytest.mark.skipif(not shutil.which("mmdebstrap"), reason="mmdebstrap is not installed"),
-]
+pytestmark = pytest.mark.requires("ordinary-user", "subid", "overlay", "mmdebstrap")
 SUITE = "bookworm"
 PACKAGES = "python3-minimal,ca-certificates"
 

@@ -17,7 +17,7 @@ from fcntl import ioctl
 import pytest
 from rig import World, busybox, until
 
-pytestmark = pytest.mark.skipif(os.getuid() == 0, reason="runs as an ordinary user")
+pytestmark = pytest.mark.requires("ordinary-user", "subid", "overlay", "busybox")
 
 
 @pytest.fixture(scope="module")

@@ -34,7 +34,7 @@ def sh(rl: World, script: str, *flags: str, **options: object) -> str:
         (["--hostname", "named"], "hostname; cat /etc/hostname", "named\nnamed"),
         (["--ulimit", "nofile=111:222"], "ulimit -n; ulimit -Hn", "111\n222"),
         (["--cap-drop", "ALL"], "grep CapEff /proc/self/status", "CapEff:\t0000000000000000"),
-        (["--cap-drop", "all", "--cap-add", "chown"], "grep CapP /proc/self/status", "CapPrm:\t0000000000000001"),
+        (["--cap-drop", "all", "--cap-add", "chown"], "grep CapP /proc/1/status", "CapPrm:\t0000000000000001"),
         (["--security-opt", "no-new-privileges"], "grep NoNewPrivs /proc/self/status", "NoNewPrivs:\t1"),
         (["--security-opt", "seccomp=unconfined"], "grep Seccomp: /proc/self/status", "Seccomp:\t0"),
         (["--security-opt", "systempaths=unconfined"], "grep -c ' /proc/' /proc/self/mountinfo; true", "0"),

@@ -12,6 +12,7 @@ mkdir -p "$out"
     $cc $flags -s -o "$out/monitor" monitor*.c log*.c
     $cc $flags -s -o "$out/realm" realm.c
     $cc $flags -s -o "$out/init" init.c
+    $cc $flags -s -o "$out/netguard" netguard.c
     $cc -std=gnu11 -Os -static -s -nostdlib -ffreestanding -fno-stack-protector -fno-builtin \
         -fno-asynchronous-unwind-tables -o "$out/hello" hello.c
 }

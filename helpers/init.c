@@ -3,12 +3,14 @@
  *     init -- PROGRAM [ARG...]
  *
  * Starts the program, passes signals on to it, reaps whatever is orphaned, and ends with the program's exit
- * code (128+n if signal n killed it).  Job control signals go to the program too, since PID 1 ignores them.
+ * code (128+n if signal n killed it).  Sockets that were to be ours by LISTEN_PID are the program's.  Job control
+ * signals go to the program too, since PID 1 ignores them.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -21,9 +23,21 @@ static void say(const char *text)
 		return;
 }
 
+/* sd_listen_fds(3) takes the sockets for its own only where LISTEN_PID names it. */
+static void pass_sockets(void)
+{
+	const char *whose = getenv("LISTEN_PID");
+	char pid[16];
+	if (!whose || atoi(whose) != (int)getppid())
+		return;
+	snprintf(pid, sizeof(pid), "%d", (int)getpid());
+	setenv("LISTEN_PID", pid, 1);
+}
+
 static void run(char **argv, const sigset_t *mask)
 {
 	setpgid(0, 0);
+	pass_sockets();
 	/* Taking the terminal from the background would stop us. */
 	signal(SIGTTOU, SIG_IGN);
 	tcsetpgrp(0, getpgrp());

@@ -55,11 +55,9 @@ int fail_text(struct player *p, int error, const char *format, ...)
 	return -1;
 }
 
-/* Send one datagram to the supervisor, with a descriptor if FD is not -1.  No supervisor: nothing. */
-int send_message(struct player *p, char type, const void *data, size_t size, int fd)
+/* Send one datagram, or less than a stream refuses: TYPE, then DATA, with a descriptor if FD is not -1. */
+int send_with_fd(int socket, char type, const void *data, size_t size, int fd)
 {
-	if (p->status_fd < 0)
-		return 0;
 	struct iovec io[2] = {{&type, 1}, {(void *)data, size}};
 	union {
 		char buffer[CMSG_SPACE(sizeof(int))];
@@ -78,9 +76,15 @@ int send_message(struct player *p, char type, const void *data, size_t size, int
 	}
 	ssize_t sent;
 	do
-		sent = sendmsg(p->status_fd, &message, MSG_NOSIGNAL);
+		sent = sendmsg(socket, &message, MSG_NOSIGNAL);
 	while (sent < 0 && errno == EINTR);
 	return sent < 0 ? -1 : 0;
+}
+
+/* The same to the supervisor.  No supervisor: nothing. */
+int send_message(struct player *p, char type, const void *data, size_t size, int fd)
+{
+	return p->status_fd < 0 ? 0 : send_with_fd(p->status_fd, type, data, size, fd);
 }
 
 /* Write DATA in a single write(2), as the files of /proc want it. */
@@ -165,7 +169,13 @@ static int number(const char *text)
 
 int main(int argc, char **argv)
 {
-	static struct player p = {.root_fd = -1, .console_fd = -1, .exit_code = 125};
+	static struct player p = {.root_fd = -1,
+				  .console_fd = -1,
+				  .owner_fd = -1,
+				  .connect_fd = -1,
+				  .program_control = -1,
+				  .program_ready = -1,
+				  .exit_code = 125};
 	struct op none = {.index = UINT32_MAX};
 	if (argc != 3 || number(argv[1]) < 0 || number(argv[2]) < -1) {
 		static const char usage[] = "usage: launch TAPE_FD STATUS_FD\n";

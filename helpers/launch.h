@@ -14,6 +14,7 @@
 
 #define MAX_ARGS 8
 #define MAX_GROUPS 256
+#define MAX_LISTEN 253 /* as many as one message carries (SCM_MAX_FD) */
 
 struct text {
 	const char *data; /* NUL-terminated for strings */
@@ -55,6 +56,16 @@ struct player {
 	bool keep_groups;
 	char home[4096];
 	int console_fd;
+	int owner_fd;		/* to the supervisor of emulated ownership, or -1 */
+	int connect_fd;		/* to the process that connects, or -1 */
+	bool one_id;		/* an ID that is not mapped is no error */
+	int listen[MAX_LISTEN]; /* sockets that the container's program inherits */
+	int listen_count;
+	char listen_names[2048];
+	int program_control; /* to the network program that waits, or -1 */
+	int program_ready;   /* from it */
+	const char *program_name;
+	char program_log[4096];
 	int exit_code;
 	char reason[1024]; /* why the current operation failed */
 };
@@ -85,14 +96,29 @@ const struct op_info *op_lookup(uint32_t code);
 const char *error_text(int error);
 int fail(struct player *p, int error, const char *what, const char *object);
 int fail_text(struct player *p, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int send_with_fd(int socket, char type, const void *data, size_t size, int fd);
 int send_message(struct player *p, char type, const void *data, size_t size, int fd);
 int write_file(const char *path, const void *data, size_t size);
 
 /* launch_path.c */
+int open_below(struct player *p, int root, const char *path, int flags);
 int open_in_root(struct player *p, const char *path, int flags);
 int make_in_root(struct player *p, const char *path, mode_t mode, bool directory, int uid, int gid);
 int parent_in_root(struct player *p, const char *path, char *name, size_t size, bool make);
 void fd_path(int fd, char out[32]);
+
+/* launch_attach.c */
+int connect_path(int fd, const char *path);
+int place_listeners(struct player *p);
+int listen_environment(const struct player *p, char *out[3]);
+
+/* launch_exec.c */
+void seal_descriptors(int first, int keep);
+void close_above(int last);
+int load_filter(struct player *p, const struct text *program, unsigned int flags);
+
+/* launch_fuse.c */
+pid_t fork_beside(void);
 
 /* launch_mount.c */
 int mount_attributes(struct player *p, int fd, uint64_t set, uint64_t clear, uint64_t propagation, bool recursive);
@@ -108,18 +134,26 @@ HANDLER(setsid);
 HANDLER(pdeathsig);
 HANDLER(sync);
 HANDLER(loopback_up);
+HANDLER(net_attach);
+HANDLER(net_path);
+HANDLER(net_program);
+HANDLER(net_ready);
+HANDLER(net_request);
 HANDLER(chdir_host);
 HANDLER(rmtree);
 HANDLER(mkdir_host);
+HANDLER(chown_host);
 HANDLER(propagation);
 HANDLER(overlay);
 HANDLER(root_bind);
+HANDLER(fuse);
 HANDLER(mkdir);
 HANDLER(mkfile);
 HANDLER(symlink);
 HANDLER(write);
 HANDLER(mount);
 HANDLER(bind);
+HANDLER(bind_below);
 HANDLER(remount);
 HANDLER(mask);
 HANDLER(readonly);
@@ -135,6 +169,10 @@ HANDLER(user);
 HANDLER(no_new_privs);
 HANDLER(seccomp);
 HANDLER(caps);
+HANDLER(supervise);
+HANDLER(emulate);
+HANDLER(connect_beside);
+HANDLER(trap_connect);
 HANDLER(exec);
 
 #endif

@@ -147,25 +147,32 @@ int op_no_new_privs(struct player *p, const struct op *op)
 	return 0;
 }
 
-int op_seccomp(struct player *p, const struct op *op)
+/* Load PROGRAM; the listener's descriptor or 0, or -1 with errno and a reason. */
+int load_filter(struct player *p, const struct text *program, unsigned int flags)
 {
-	uint32_t size = op->a[0].s.size;
-	unsigned int flags = (unsigned int)op->a[1].i;
+	uint32_t size = program->size;
 	if (size == 0 || size % sizeof(struct sock_filter) || size / sizeof(struct sock_filter) > BPF_MAXINSNS)
 		return fail_text(p, EINVAL, "cannot load the seccomp filter: it has %u bytes", size);
 	struct sock_filter *code = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (code == MAP_FAILED)
 		return fail(p, errno, "cannot load the seccomp filter", "");
-	memcpy(code, op->a[0].s.data, size);
-	struct sock_fprog program = {(unsigned short)(size / sizeof(struct sock_filter)), code};
-	long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &program);
-	if (result < 0 && errno == EINVAL && flags)
-		result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
-	if (result < 0 && errno == ENOSYS)
-		result = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0);
+	memcpy(code, program->data, size);
+	struct sock_fprog filter = {(unsigned short)(size / sizeof(struct sock_filter)), code};
+	long result = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &filter);
+	if (result < 0 && errno == ENOSYS && !flags)
+		result = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter, 0, 0);
 	int error = errno;
 	munmap(code, size);
-	return result < 0 ? fail(p, error, "cannot load the seccomp filter", "") : 0;
+	return result < 0 ? fail(p, error, "cannot load the seccomp filter", "") : (int)result;
+}
+
+int op_seccomp(struct player *p, const struct op *op)
+{
+	unsigned int flags = (unsigned int)op->a[1].i;
+	int result = load_filter(p, &op->a[0].s, flags);
+	if (result < 0 && flags && (errno == EINVAL || errno == ENOSYS))
+		result = load_filter(p, &op->a[0].s, 0);
+	return result < 0 ? -1 : 0;
 }
 
 /* The user can open /dev/stdout and its terminal again.  A shared /dev/null stays whose it is. */
@@ -185,12 +192,13 @@ static int become_user(struct player *p)
 		return 0;
 	give_stdio(p);
 	/* EPERM: a single-ID map denies setgroups; there is nothing that could be added or dropped. */
-	if (!p->keep_groups && setgroups((size_t)p->group_count, p->groups) < 0 && errno != EPERM)
+	if (!p->keep_groups && setgroups((size_t)p->group_count, p->groups) < 0 && errno != EPERM &&
+	    !(p->one_id && errno == EINVAL))
 		return fail(p, errno, "cannot set supplementary groups", "");
-	if (setresgid(p->gid, p->gid, p->gid) < 0)
+	if (setresgid(p->gid, p->gid, p->gid) < 0 && !(p->one_id && errno == EINVAL))
 		return errno == EINVAL ? fail_text(p, EINVAL, "cannot become group %u: it is not in the ID map", p->gid)
 				       : fail(p, errno, "cannot become the group", "");
-	if (setresuid(p->uid, p->uid, p->uid) < 0)
+	if (setresuid(p->uid, p->uid, p->uid) < 0 && !(p->one_id && errno == EINVAL))
 		return errno == EINVAL ? fail_text(p, EINVAL, "cannot become user %u: it is not in the ID map", p->uid)
 				       : fail(p, errno, "cannot become the user", "");
 	return 0;
@@ -264,27 +272,35 @@ static void restore_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* Nothing above stdio reaches the program; the status socket goes by CLOEXEC, so that a failure can be told. */
-static void seal_descriptors(int keep)
+/* Nothing from FIRST on reaches the program; KEEP goes by CLOEXEC, so that a failure can be told. */
+void seal_descriptors(int first, int keep)
 {
-	if (syscall(SYS_close_range, 3u, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) == 0)
+	if (syscall(SYS_close_range, (unsigned int)first, ~0u, 4u /* CLOSE_RANGE_CLOEXEC */) == 0)
 		return;
 	long most = sysconf(_SC_OPEN_MAX);
-	for (int fd = 3; fd < (most > 0 && most < 65536 ? most : 65536); fd++)
+	for (int fd = first; fd < (most > 0 && most < 65536 ? most : 65536); fd++)
 		if (fd != keep)
 			close(fd);
 }
 
-static char **vector(const struct list *list, const char *extra)
+/* Close all from LAST+1 on. */
+void close_above(int last)
+{
+	if (syscall(SYS_close_range, (unsigned int)last + 1, ~0u, 0u) == 0)
+		return;
+	long most = sysconf(_SC_OPEN_MAX);
+	for (int fd = last + 1; fd < (most > 0 && most < 65536 ? most : 65536); fd++)
+		close(fd);
+}
+
+static char **vector(const struct list *list)
 {
 	const char *cursor = list->cursor;
-	char **out = calloc((size_t)list->count + 2, sizeof(char *));
+	char **out = calloc((size_t)list->count + 1, sizeof(char *));
 	if (!out)
 		return NULL;
 	for (uint32_t i = 0; i < list->count; i++)
 		out[i] = (char *)list_next(&cursor, NULL);
-	if (extra && *extra)
-		out[list->count] = (char *)extra;
 	return out;
 }
 
@@ -296,6 +312,27 @@ static const char *lookup_env(char *const *env, const char *name)
 		if (strncmp(*env, name, length) == 0 && (*env)[length] == '=')
 			found = *env + length + 1;
 	return found;
+}
+
+/* The program's environment: LIST, HOME if it is missing, and the sockets that it inherits. */
+static char **environment(const struct player *p, const struct list *list)
+{
+	char *listen[3];
+	int extra = listen_environment(p, listen);
+	const char *cursor = list->cursor;
+	char **out = calloc((size_t)list->count + 5, sizeof(char *)), **at = out;
+	if (!out)
+		return NULL;
+	for (uint32_t i = 0; i < list->count; i++) {
+		char *entry = (char *)list_next(&cursor, NULL);
+		if (extra == 0 || strncmp(entry, "LISTEN_", 7) != 0)
+			*at++ = entry;
+	}
+	if (p->home[0] && !lookup_env(out, "HOME"))
+		*at++ = (char *)p->home;
+	for (int i = 0; i < extra; i++)
+		*at++ = listen[i];
+	return out;
 }
 
 static int exec_error(struct player *p, const char *name, bool searched, int error)
@@ -347,19 +384,20 @@ static int search(const char *name, char **argv, char **env)
 
 int op_exec(struct player *p, const struct op *op)
 {
-	char **argv = vector(&op->a[1].l, NULL);
-	char **env = vector(&op->a[2].l, NULL);
-	if (!argv || !env || !argv[0])
+	char **argv = vector(&op->a[1].l);
+	char **env = environment(p, &op->a[2].l);
+	if (!argv || !argv[0])
 		return fail_text(p, EINVAL, "cannot execute: no command");
-	if (p->home[0] && !lookup_env(env, "HOME"))
-		env = vector(&op->a[2].l, p->home);
 	if (!env)
 		return fail(p, ENOMEM, "cannot execute", argv[0]);
 	const char *path = op->a[0].s.data;
 	if (!(op->a[3].i & EXEC_KEEP_SIGNALS))
 		restore_signals();
+	int after = place_listeners(p);
+	if (after < 0)
+		return fail(p, errno, "cannot hand over the listening sockets to", argv[0]);
 	if (!(op->a[3].i & EXEC_HOST))
-		seal_descriptors(p->status_fd);
+		seal_descriptors(after, p->status_fd);
 	bool searched = !*path && !strchr(argv[0], '/');
 	int error = searched ? search(argv[0], argv, env) : try_exec(*path ? path : argv[0], argv, env);
 	return exec_error(p, *path ? path : argv[0], searched, error);

@@ -24,7 +24,7 @@
 #define ATTR_NOATIME 0x10
 #define AT_RECURSIVE_ 0x8000
 
-enum { MAKE = 1, OPTIONAL = 2, OR_TMPFS = 4, RECURSIVE = 8, SOURCE_IN_ROOT = 16 };
+enum { MAKE = 1, OPTIONAL = 2, OR_TMPFS = 4, RECURSIVE = 8, SOURCE_IN_ROOT = 16, BESIDE = 32 };
 
 struct mount_attributes {
 	uint64_t set, clear, propagation, userns;
@@ -39,6 +39,8 @@ int op_propagation(struct player *p, const struct op *op)
 
 static int take_root(struct player *p, const char *path)
 {
+	if (p->root_fd >= 0) /* of a tree assembled before, to be bound into this one */
+		close(p->root_fd);
 	p->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (p->root_fd < 0)
 		return fail(p, errno, "cannot open the new root", path);
@@ -64,27 +66,38 @@ int op_overlay(struct player *p, const struct op *op)
 	char data[4096];
 	const char *cursor = op->a[0].l.cursor;
 	size_t used = (size_t)snprintf(data, sizeof(data), "lowerdir=");
+	const char *between = "";
 	int first = -1, last = -1;
 	for (uint32_t i = 0; i < op->a[0].l.count; i++) {
 		const char *path = list_next(&cursor, NULL);
+		if (!*path) { /* from here on, layers of data alone */
+			between = "::";
+			continue;
+		}
 		last = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (last < 0)
 			return fail(p, errno, "cannot open layer", path);
 		if (first < 0)
 			first = last;
-		used += (size_t)snprintf(data + used, sizeof(data) - used, i ? ":%d" : "%d", last);
+		used += (size_t)snprintf(data + used, sizeof(data) - used, "%s%d", between, last);
+		if (strcmp(between, "::") != 0)
+			between = ":";
 		if (used >= sizeof(data))
 			return fail_text(p, E2BIG, "cannot mount overlay: too many layers");
 	}
-	int upper = open(op->a[1].s.data, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (upper < 0)
-		return fail(p, errno, "cannot open", op->a[1].s.data);
-	int work = open(op->a[2].s.data, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (work < 0)
-		return fail(p, errno, "cannot open", op->a[2].s.data);
-	const char *extra = op->a[4].s.data;
-	used += (size_t)snprintf(data + used, sizeof(data) - used, ",upperdir=%d,workdir=%d%s%s", upper, work,
-				 *extra ? "," : "", extra);
+	cleanup_fd int upper = -1;
+	cleanup_fd int work = -1;
+	if (op->a[1].s.size) {
+		upper = open(op->a[1].s.data, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (upper < 0)
+			return fail(p, errno, "cannot open", op->a[1].s.data);
+		work = open(op->a[2].s.data, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (work < 0)
+			return fail(p, errno, "cannot open", op->a[2].s.data);
+		used += (size_t)snprintf(data + used, sizeof(data) - used, ",upperdir=%d,workdir=%d", upper, work);
+	}
+	if (op->a[4].s.size && used < sizeof(data))
+		used += (size_t)snprintf(data + used, sizeof(data) - used, ",%s", op->a[4].s.data);
 	if (used >= sizeof(data))
 		return fail_text(p, E2BIG, "cannot mount overlay: too many layers");
 	if (chdir("/proc/self/fd") < 0)
@@ -93,8 +106,6 @@ int op_overlay(struct player *p, const struct op *op)
 		return overlay_error(p, errno, op->a[3].s.data);
 	for (int fd = first; fd >= 0 && fd <= last; fd++)
 		close(fd);
-	close(upper);
-	close(work);
 	if (chdir("/") < 0)
 		return fail(p, errno, "cannot enter", "/");
 	return take_root(p, op->a[3].s.data);
@@ -203,6 +214,16 @@ int mount_attributes(struct player *p, int fd, uint64_t set, uint64_t clear, uin
 	return recursive ? remount_tree(fd, set, clear) : remount(fd, set, clear);
 }
 
+/* Whether BESIDE was asked for and there is nothing to be beside of. */
+static bool lonely(struct player *p, const struct op *op)
+{
+	char name[NAME_MAX + 1];
+	if (!(op->a[6].i & BESIDE))
+		return false;
+	cleanup_fd int fd = parent_in_root(p, op->a[1].s.data, name, sizeof(name), false);
+	return fd < 0;
+}
+
 static int destination(struct player *p, const char *path, int64_t opflags, bool directory)
 {
 	if (opflags & MAKE)
@@ -243,39 +264,57 @@ static int bind_source(struct player *p, const struct op *op)
 	return open(path, O_PATH | O_CLOEXEC);
 }
 
-static int bind_at(struct player *p, const struct op *op, int source, struct stat *st)
+/* ARGS are those of bind, from the source on. */
+static int bind_at(struct player *p, const union arg *args, int source, struct stat *st)
 {
 	char from[32], to[32];
-	const char *path = op->a[1].s.data;
-	cleanup_fd int fd = destination(p, path, op->a[6].i, S_ISDIR(st->st_mode));
+	const char *path = args[1].s.data;
+	cleanup_fd int fd = destination(p, path, args[6].i, S_ISDIR(st->st_mode));
 	if (fd < 0)
 		return fail(p, errno, "cannot make mount point", path);
 	fd_path(source, from);
 	fd_path(fd, to);
-	if (mount(from, to, NULL, (unsigned long)op->a[2].i | MS_BIND, NULL) < 0)
-		return fail_text(p, errno, "cannot bind %s at %s: %s", op->a[0].s.data, path,
+	if (mount(from, to, NULL, (unsigned long)args[2].i | MS_BIND, NULL) < 0)
+		return fail_text(p, errno, "cannot bind %s at %s: %s", args[0].s.data, path,
 				 errno == ENOTDIR ? "not a directory: one is a directory, the other is not"
 						  : error_text(errno));
 	cleanup_fd int top = open_in_root(p, path, O_PATH);
 	if (top < 0)
 		return fail(p, errno, "cannot open mount", path);
-	if (mount_attributes(p, top, (uint64_t)op->a[3].i, (uint64_t)op->a[4].i, (uint64_t)op->a[5].i,
-			     op->a[6].i & RECURSIVE) < 0)
+	if (mount_attributes(p, top, (uint64_t)args[3].i, (uint64_t)args[4].i, (uint64_t)args[5].i,
+			     args[6].i & RECURSIVE) < 0)
 		return fail(p, errno, "cannot set mount options of", path);
 	return 0;
 }
 
-int op_bind(struct player *p, const struct op *op)
+static int bind_opened(struct player *p, const union arg *args, int source)
 {
 	struct stat st;
-	cleanup_fd int source = bind_source(p, op);
 	int result = 0;
 	if (source < 0 || fstat(source, &st) < 0)
-		result = errno == ENOENT ? fail_text(p, ENOENT, "bind source path does not exist: %s", op->a[0].s.data)
-					 : fail(p, errno, "cannot open bind source", op->a[0].s.data);
+		result = errno == ENOENT ? fail_text(p, ENOENT, "bind source path does not exist: %s", args[0].s.data)
+					 : fail(p, errno, "cannot open bind source", args[0].s.data);
 	else
-		result = bind_at(p, op, source, &st);
-	return op->a[6].i & OPTIONAL ? 0 : result;
+		result = bind_at(p, args, source, &st);
+	return args[6].i & OPTIONAL ? 0 : result;
+}
+
+int op_bind(struct player *p, const struct op *op)
+{
+	cleanup_fd int source = bind_source(p, op);
+	return lonely(p, op) ? 0 : bind_opened(p, op->a, source);
+}
+
+/* What lies in the directory may be a container's own doing: its links lead nowhere else. */
+int op_bind_below(struct player *p, const struct op *op)
+{
+	cleanup_fd int directory = open(op->a[0].s.data, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (directory < 0)
+		return fail(p, errno, "cannot open", op->a[0].s.data);
+	cleanup_fd int source = open_below(p, directory, op->a[1].s.data, O_PATH);
+	if (source < 0 && errno == ENOENT)
+		return fail_text(p, ENOENT, "cannot mount subpath %s: no such file or directory", op->a[1].s.data);
+	return bind_opened(p, op->a + 1, source);
 }
 
 int op_remount(struct player *p, const struct op *op)

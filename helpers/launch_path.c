@@ -120,19 +120,9 @@ fail:
 	return -1;
 }
 
-/* Open PATH below the new root (after pivot: below /).  FLAGS as for open; never creates. */
-int open_in_root(struct player *p, const char *path, int flags)
+/* Open PATH with the directory ROOT as its root.  FLAGS as for open; never creates. */
+int open_below(struct player *p, int root, const char *path, int flags)
 {
-	cleanup_fd int own = -1;
-	int root = p->root_fd;
-	if (p->pivoted) {
-		own = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-		root = own;
-	}
-	if (root < 0) {
-		errno = EINVAL;
-		return -1;
-	}
 	while (*path == '/')
 		path++;
 	if (!p->no_openat2) {
@@ -151,6 +141,22 @@ int open_in_root(struct player *p, const char *path, int flags)
 		p->no_openat2 = true;
 	}
 	return walk(root, path, flags);
+}
+
+/* Open PATH below the new root (after pivot: below /).  FLAGS as for open; never creates. */
+int open_in_root(struct player *p, const char *path, int flags)
+{
+	cleanup_fd int own = -1;
+	int root = p->root_fd;
+	if (p->pivoted) {
+		own = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		root = own;
+	}
+	if (root < 0) {
+		errno = EINVAL;
+		return -1;
+	}
+	return open_below(p, root, path, flags);
 }
 
 /* Split PATH into its parent and last component; false for "/" and for paths that end in "..". */
@@ -233,11 +239,9 @@ int make_in_root(struct player *p, const char *path, mode_t mode, bool directory
 		fd = create_at(dir, name, mode, directory, uid, gid);
 		if (fd >= 0 || errno != EEXIST)
 			return fd;
-		if (!link_target(dir, name, current, target)) {
-			errno = EEXIST;
-			return -1;
-		}
-		memcpy(current, target, sizeof(current));
+		if (link_target(dir, name, current, target))
+			memcpy(current, target, sizeof(current));
+		/* Else another container has just made it, in a volume that both have: it can be opened now. */
 	}
 	errno = ELOOP;
 	return -1;

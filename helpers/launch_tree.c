@@ -19,8 +19,24 @@ int op_chdir_host(struct player *p, const struct op *op)
 
 int op_mkdir_host(struct player *p, const struct op *op)
 {
-	if (mkdir(op->a[0].s.data, (mode_t)op->a[1].i) < 0 && errno != EEXIST)
-		return fail(p, errno, "cannot make directory", op->a[0].s.data);
+	const char *path = op->a[0].s.data;
+	mode_t mode = (mode_t)op->a[1].i;
+	if (mkdir(path, mode) < 0)
+		return errno == EEXIST ? 0 : fail(p, errno, "cannot make directory", path);
+	/* From a set-group-ID directory it has inherited group and bit, which a container would see on "/". */
+	struct stat made;
+	if (stat(path, &made) < 0 || !(made.st_mode & S_ISGID))
+		return 0;
+	if (chown(path, (uid_t)-1, getegid()) < 0 || chmod(path, mode) < 0)
+		return fail(p, errno, "cannot make directory", path);
+	return 0;
+}
+
+int op_chown_host(struct player *p, const struct op *op)
+{
+	cleanup_fd int fd = open(op->a[0].s.data, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0 || fchown(fd, (uid_t)op->a[1].i, (gid_t)op->a[2].i) < 0)
+		return fail(p, errno, "cannot give away", op->a[0].s.data);
 	return 0;
 }
 

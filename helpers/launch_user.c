@@ -199,6 +199,7 @@ int op_user(struct player *p, const struct op *op)
 	if (add_groups(p, &op->a[1].l, groups) < 0)
 		return -1;
 	p->keep_groups = op->a[2].i & 2;
+	p->one_id = op->a[2].i & 4;
 	p->home[0] = '\0';
 	if ((op->a[2].i & 1) && line.home.size < sizeof(p->home) - 6)
 		snprintf(p->home, sizeof(p->home), "HOME=%.*s", line.home.size ? (int)line.home.size : 1,

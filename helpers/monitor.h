@@ -26,6 +26,7 @@
 #define MAX_EXIT_ARGS 16
 #define FIRST_FREE_FD 10 /* below lie the numbers that a launcher is given its descriptors at */
 #define STATE_SIZE 4096
+#define MAX_SERVERS 4
 
 enum restart_policy { RESTART_NO, RESTART_ALWAYS, RESTART_UNLESS_STOPPED, RESTART_ON_FAILURE };
 
@@ -117,6 +118,10 @@ struct monitor {
 	struct record record;
 
 	pid_t launcher, init;
+	pid_t servers[MAX_SERVERS]; /* of the container's filesystem; 0: none */
+	pid_t owners;		    /* the supervisor of emulated ownership; 0: none */
+	pid_t network;		    /* the program that connects the network namespace; 0: none */
+	pid_t connects;		    /* the process that connects for the container; 0: none */
 	bool launcher_ended, init_ended;
 	int init_status; /* as wait gives it */
 	bool failed;	 /* the launcher reported why it could not start the container */

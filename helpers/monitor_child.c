@@ -113,6 +113,81 @@ static void take_failure(struct monitor *m, const unsigned char *data, size_t le
 	m->failure_code = failure_code(get32(data + 5), get32(data + 9));
 }
 
+static void remember_server(struct monitor *m, pid_t pid)
+{
+	unsigned i;
+
+	for (i = 0; i < MAX_SERVERS; i++)
+		if (!m->servers[i]) {
+			m->servers[i] = pid;
+			return;
+		}
+}
+
+/* Tells the log, where its cause will be looked for, that a process beside the container has ended. */
+static void tell_ended(struct monitor *m, const char *what, int status, const char *so)
+{
+	char line[200];
+	struct text text;
+
+	text_init(&text, line, sizeof line);
+	text_add(&text, "rootless: ");
+	text_add(&text, what);
+	text_add(&text, " has ended (");
+	text_add(&text, WIFSIGNALED(status) ? "signal " : "status ");
+	text_number(&text, WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+	text_add(&text, "): ");
+	text_add(&text, so);
+	log_end_line(&m->log, 1);
+	log_add(&m->log, 1, line, (size_t)(text.at - line));
+	log_flush(&m->log);
+}
+
+/* Those of files, ownership and connections leave with status 0 when the container is gone, for which they are. */
+static void beside_ended(struct monitor *m, pid_t pid, int status)
+{
+	bool told = status && m->phase == RUNNING;
+	unsigned i;
+
+	for (i = 0; i < MAX_SERVERS; i++) {
+		if (pid != m->servers[i])
+			continue;
+		m->servers[i] = 0;
+		if (told)
+			tell_ended(m, "the server of this container's filesystem", status,
+				   "its files give I/O errors until it is restarted\n");
+	}
+	if (pid == m->connects) {
+		m->connects = 0;
+		if (told)
+			tell_ended(m, "the process that connects for this container (fast=connect)", status,
+				   "connect fails with ENOSYS until it is restarted\n");
+	}
+	if (pid == m->owners) {
+		m->owners = 0;
+		if (told)
+			tell_ended(m, "the supervisor of ownership", status,
+				   "chown, mknod and the like fail with ENOSYS until it is restarted\n");
+	}
+	if (pid == m->network) {
+		m->network = 0;
+		if (m->phase == RUNNING)
+			tell_ended(m, "the program of this container's network", status,
+				   "it reaches nothing until it is restarted\n");
+	}
+}
+
+/* What connected the container goes with it, at once: the ports that it publishes are to be free. */
+static void end_network(struct monitor *m)
+{
+	if (!m->network)
+		return;
+	kill(m->network, SIGKILL);
+	while (waitpid(m->network, NULL, 0) < 0 && errno == EINTR)
+		;
+	m->network = 0;
+}
+
 static void take_status(struct monitor *m, const unsigned char *data, size_t length, int fd)
 {
 	if (fd >= 0 && data[0] == 'C')
@@ -122,6 +197,14 @@ static void take_status(struct monitor *m, const unsigned char *data, size_t len
 	if (data[0] == 'P' && length == 5) {
 		m->init = (pid_t)get32(data + 1);
 		m->record.pid_start = state_start_time(m->init);
+	} else if (data[0] == 'H' && length == 5) {
+		remember_server(m, (pid_t)get32(data + 1));
+	} else if (data[0] == 'O' && length == 5) {
+		m->owners = (pid_t)get32(data + 1);
+	} else if (data[0] == 'N' && length == 5) {
+		m->network = (pid_t)get32(data + 1);
+	} else if (data[0] == 'F' && length == 5) {
+		m->connects = (pid_t)get32(data + 1);
 	} else if (data[0] == 'S' && send(m->status_fd, "G", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 		kill(m->launcher, SIGKILL);
 	} else if (data[0] == 'E') {
@@ -187,11 +270,14 @@ void child_reap(struct monitor *m)
 		}
 		if (pid != m->init && m->status_fd >= 0)
 			child_status(m); /* it may be the first process, whose pid has not been read yet */
+		beside_ended(m, pid, status);
 		if (pid == m->init && !m->init_ended) {
 			m->init_ended = true;
 			m->init_status = status;
 		}
 	}
+	if (m->init_ended)
+		end_network(m);
 }
 
 /* Sends NUMBER to the container's first process; 0 or an errno.  Before the container runs a signal is kept

@@ -20,11 +20,19 @@ WATCHED = (
     "/sys/module/overlay",
     "/dev/fuse",
     "/dev/net/tun",
+    "/usr/bin/fuse-overlayfs",
+    "/usr/bin/pasta",
+    "/usr/bin/slirp4netns",
+    "/usr/sbin/nft",
+    "/usr/lib64/libfuse3.so.3",
+    "/etc/ld.so.cache",
 )
 SYSCTLS = (
     "/proc/sys/user/max_user_namespaces",
     "/proc/sys/kernel/apparmor_restrict_unprivileged_userns",
     "/proc/sys/kernel/unprivileged_userns_clone",
+    "/proc/sys/net/ipv4/ping_group_range",
+    "/proc/sys/net/ipv4/ip_unprivileged_port_start",
 )
 
 

@@ -16,7 +16,7 @@ import subprocess
 
 from rootless.facts import HostFacts
 
-from . import proc
+from . import probe_network, probe_storage, proc
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +27,16 @@ if TYPE_CHECKING:
     # operations -> (errno, reason); (0, "") when the whole tape was played
     Play = Callable[[list[tuple[str, tuple[Any, ...]]]], tuple[int, str]]
 
-NEWNS, NEWUSER, NEWPID = 0x00020000, 0x10000000, 0x20000000
-MS_REC_SLAVE = 0x4000 | 0x80000
+NEWUSER = 0x10000000
 DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
 ALLOW_ALL = bytes.fromhex("060000000000ff7f")  # BPF_RET | SECCOMP_RET_ALLOW
 LAST_ID = 0xFFFFFFFF  # the kernel's "no ID"
-HELPER_DIRS = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 
 
 def probe(data_root: str, play: Play) -> HostFacts:
     """The facts of this machine for the current user; takes some tens of milliseconds."""
     uid, gid = os.getuid(), os.getgid()
-    number, userns_error = play(_single(NEWUSER, uid, gid))
+    number, userns_error = play(probe_storage.single(NEWUSER, uid, gid))
     if number:
         userns_error = explain_userns(number, userns_error)
     facts = HostFacts(
@@ -48,8 +46,8 @@ def probe(data_root: str, play: Play) -> HostFacts:
         kernel=kernel_version(os.uname().release),
         arch=os.uname().machine,
         userns_error=userns_error,
-        newuidmap=find_helper("newuidmap"),
-        newgidmap=find_helper("newgidmap"),
+        newuidmap=probe_storage.find_program("newuidmap"),
+        newgidmap=probe_storage.find_program("newgidmap"),
         fuse=_opens("/dev/fuse"),
         net_tun=_opens("/dev/net/tun"),
         cgroup_ns=os.path.exists("/proc/self/ns/cgroup"),
@@ -61,16 +59,12 @@ def probe(data_root: str, play: Play) -> HostFacts:
         close_range=_has_call(436),
         pidfd=_has_call(434),
     )
+    networks = probe_network.Search(facts, play)
+    facts.seccomp_notify = facts.openat2 and not userns_error and _probe_notify(facts, play)
     _probe_ids(facts, play)
-    _probe_filesystems(facts, data_root, play)
+    probe_storage.probe(facts, data_root, play)
+    networks.finish()
     return facts
-
-
-def _single(flags: int, uid: int, gid: int) -> list[tuple[str, tuple[Any, ...]]]:
-    return [
-        ("clone", (flags, 3, f"0 {uid} 1\n", f"0 {gid} 1\n", "", "")),
-        ("set_ids", (0, 0)),
-    ]
 
 
 # A sysctl, the value that forbids user namespaces (None: any but 0), the value that allows them.
@@ -127,11 +121,6 @@ def kernel_version(release: str) -> tuple[int, int, int]:
         numbers.append(int(digits) if digits else 0)
     major, minor, patch = (*numbers, 0, 0, 0)[:3]
     return major, minor, patch
-
-
-def find_helper(name: str) -> str:
-    """Absolute path of newuidmap or newgidmap, or ""."""
-    return shutil.which(name, path=os.environ.get("PATH", "") + ":" + HELPER_DIRS) or ""
 
 
 def _opens(path: str) -> bool:
@@ -237,6 +226,17 @@ def _free(low: int, high: int, taken: list[tuple[int, int]]) -> list[tuple[int, 
     return parts
 
 
+def _probe_notify(facts: HostFacts, play: Play) -> bool:
+    """Whether a supervisor can be asked by a filter; without one there is nothing to load, an error."""
+    ops = probe_storage.single(NEWUSER, facts.uid, facts.gid)
+    ops += [
+        ("supervise", (b"", "", "")),
+        ("no_new_privs", ()),
+        ("emulate", (ALLOW_ALL, b"")),
+    ]
+    return play(ops)[0] == 0
+
+
 def _probe_ids(facts: HostFacts, play: Play) -> None:
     own = proc.id_map("uid")
     facts.id_rung = "single"
@@ -270,43 +270,3 @@ def _probe_ids(facts: HostFacts, play: Play) -> None:
         facts.subid_error = reason
         return
     facts.id_rung, facts.uid_map, facts.gid_map = "subid", uid_map, gid_map
-
-
-def _probe_filesystems(facts: HostFacts, data_root: str, play: Play) -> None:
-    if facts.userns_error:
-        facts.overlay, facts.overlay_error = False, "there are no user namespaces"
-        return
-    top = f"{data_root}/.probe-{os.getpid()}"
-    dirs = [f"{top}/{name}" for name in ("lower/d/sub", "upper", "work", "merged", "root")]
-    try:
-        for path in dirs:
-            os.makedirs(path, 0o755, exist_ok=True)
-    except OSError as error:
-        facts.overlay, facts.overlay_error = False, f"cannot make {top}: {error.strerror}"
-        return
-    try:
-        number, reason = play(
-            [
-                *_single(NEWUSER | NEWNS, facts.uid, facts.gid),
-                ("propagation", ("/", MS_REC_SLAVE)),
-                ("overlay", ([f"{top}/lower"], *dirs[1:4], "userxattr")),
-                # Without working user.overlay xattrs, removing a lower directory fails (EIO).
-                ("rmtree", (f"{top}/merged/d",)),
-                ("mkdir_host", (f"{top}/merged/d", 0o755)),
-                ("rmtree", (f"{top}/merged/d",)),
-            ]
-        )
-        facts.overlay, facts.overlay_error = number == 0, reason
-        number, reason = play(
-            [
-                *_single(NEWUSER | NEWNS | NEWPID, facts.uid, facts.gid),
-                ("propagation", ("/", MS_REC_SLAVE)),
-                ("root_bind", (dirs[4], dirs[4])),
-                ("mount", ("proc", "proc", "/proc", 0xE, "", 1)),
-            ]
-        )
-        facts.masked_proc = number == errno.EPERM
-    finally:
-        shutil.rmtree(top, ignore_errors=True)
-        if os.path.isdir(top):
-            play([*_single(NEWUSER, facts.uid, facts.gid), ("rmtree", (top,))])

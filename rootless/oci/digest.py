@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from rootless.errors import ImageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 _LENGTHS = {"sha256": 64, "sha384": 96, "sha512": 128}
 _HEX = frozenset("0123456789abcdef")
 
@@ -21,6 +25,16 @@ def check(value: object, what: str) -> str:
         shown = shown if len(shown) <= 160 else shown[:160] + "..."
         raise ImageError(f"cannot use {what}: {shown} is not a digest")
     return value
+
+
+def chain_id(diff_ids: Sequence[str]) -> str:
+    """The name of layers applied one after the other, lowest first, as the image spec has it."""
+    from hashlib import sha256
+
+    chain = ""
+    for diff_id in diff_ids:
+        chain = f"sha256:{sha256(f'{chain} {diff_id}'.encode()).hexdigest()}" if chain else diff_id
+    return chain
 
 
 def short(digest: str) -> str:

@@ -4,7 +4,8 @@ The program looks at the architecture, then finds the call's number by a binary 
 which one verdict holds; a verdict that depends on arguments is a chain of comparisons at its leaf.
 
 Another architecture kills the thread, as libseccomp has it: no rule could mean anything for its numbers.
-So does the x32 ABI (bit 30 of an x86_64 number) where the profile does not list it.
+So does the x32 ABI (bit 30 of an x86_64 number) where the profile does not list it.  A policy may say
+otherwise (Policy.foreign).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import struct
 
 from rootless.errors import UsageError
 
-from .seccomp_profile import AUDIT, RET_ERRNO, RET_KILL_THREAD, X32_BIT
+from .seccomp_profile import AUDIT, RET_ERRNO, X32_BIT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def assemble(policy: Policy) -> bytes:
         ranges = _ranges(policy, arch, x32 if arch.name == "X86_64" else None)
         block = [(_LD, 0, 0, _NR), *_tree(ranges, policy.default)]
         code += _branch(_JEQ, AUDIT[arch.name], block)
-    code.append((_RET, 0, 0, RET_KILL_THREAD))
+    code.append((_RET, 0, 0, policy.foreign))
     if len(code) > MAX_INSTRUCTIONS:
         raise UsageError(f"cannot use seccomp profile: it compiles to {len(code)} instructions")
     return b"".join(struct.pack("<HBBI", *instruction) for instruction in code)
@@ -63,7 +64,7 @@ def _ranges(policy: Policy, arch: ArchPolicy, x32: ArchPolicy | None) -> list[Ra
     ranges = _known(policy, arch)
     if arch.name == "X86_64":
         if x32 is None:
-            ranges.append((X32_BIT, RET_KILL_THREAD))
+            ranges.append((X32_BIT, policy.foreign))
         else:
             ranges += _known(policy, x32)
         # -1 is how a tracer says "skip this call"; the kernel answers ENOSYS, and so is it here.

@@ -44,6 +44,11 @@ _BITS = {
     ("bind", "set"): _ATTRIBUTES,
     ("bind", "clear"): _ATTRIBUTES,
     ("bind", "opflags"): {1: "mkdir", 2: "optional", 8: "recursive", 16: "in-root"},
+    ("bind_below", "flags"): _MOUNT_FLAGS,
+    ("bind_below", "propagation"): _MOUNT_FLAGS,
+    ("bind_below", "set"): _ATTRIBUTES,
+    ("bind_below", "clear"): _ATTRIBUTES,
+    ("bind_below", "opflags"): {1: "mkdir", 2: "optional", 8: "recursive"},
     ("remount", "set"): _ATTRIBUTES,
     ("remount", "clear"): _ATTRIBUTES,
 }
@@ -75,8 +80,10 @@ def describe_op(op: Op) -> str:
 
 def _value(name: str, argument: str, value: Any) -> str:
     if isinstance(value, bytes):
-        if name == "seccomp":
+        if name in ("seccomp", "emulate", "trap_connect"):
             return f"{len(value) // 8} instructions, sha256 {hashlib.sha256(value).hexdigest()}"
+        if name in ("supervise", "connect_beside"):
+            return f"{len(value) // 16} calls"
         return _quote(value.decode("utf-8", "backslashreplace"))
     if isinstance(value, str):
         return _quote(value)

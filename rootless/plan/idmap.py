@@ -8,6 +8,8 @@ line is cut at the realm's boundaries.
 
     ""                  identity along the realm's extents
     host                no nested namespace: the container lives in the realm's
+    single              one ID, the caller as root; ownership is emulated (ownership.py).  What "" means
+                        where the realm has no more
     keep-id[:uid=U,gid=G]
                         the caller (realm ID 0) appears as U (default: the caller's ID on the host),
                         IDs below U are realm 1..U, those above are themselves; --user defaults to U:G
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
     from .request import RunRequest
 
 AUTO_SIZE = 1024
+SINGLE = "single"  # the mode, its map key, and the rung of the ladder
 
 
 class Userns:
-    """A --userns value: mode "", "host", "keep-id" or "auto"; numbers that were not given are -1."""
+    """A --userns value: mode "", "host", "single", "keep-id" or "auto"; numbers that were not given are -1."""
 
     __slots__ = ("gid", "mode", "size", "slot", "uid")
 
@@ -56,8 +59,8 @@ def parse(text: str) -> Userns:
     mode, colon, rest = text.partition(":")
     if mode in ("", "private", "nested") and not colon:
         return Userns("")
-    if mode == "host" and not colon:
-        return Userns("host")
+    if mode in ("host", SINGLE) and not colon:
+        return Userns(mode)
     if mode not in _KEYS:
         raise UsageError(f"invalid argument {text!r} for --userns: unknown mode {mode!r}")
     userns = Userns(mode)
@@ -109,6 +112,22 @@ def lines(extents: Iterable[Extent]) -> str:
 def contains(extents: Iterable[Extent], number: int) -> bool:
     """Whether NUMBER is mapped, as an ID inside."""
     return any(inside <= number < inside + size for inside, _, size in extents)
+
+
+def outside(extents: Iterable[Extent], number: int) -> int:
+    """What NUMBER, an ID inside, is outside; 0 where it is not mapped."""
+    for inside, first, size in extents:
+        if inside <= number < inside + size:
+            return first + number - inside
+    return 0
+
+
+def inside(extents: Iterable[Extent], number: int) -> int:
+    """What NUMBER, an ID outside, is inside; -1 where it is not mapped."""
+    for first, outside_first, size in extents:
+        if outside_first <= number < outside_first + size:
+            return first + number - outside_first
+    return -1
 
 
 def realm_maps(facts: HostFacts) -> tuple[tuple[Extent, ...], tuple[Extent, ...]]:
@@ -174,6 +193,8 @@ def _build(userns: Userns, facts: HostFacts, slot: int) -> IdMap:
         return IdMap(
             auto(realm_uid, slot, size), auto(realm_gid, slot, size), key=f"auto-{size}-{slot}"
         )
+    if userns.mode == SINGLE:
+        return IdMap(((0, 0, 1),), ((0, 0, 1),), key=SINGLE)
     nested = userns.mode != "host"
     return IdMap(identity(realm_uid), identity(realm_gid), nested=nested)
 
@@ -184,6 +205,20 @@ def for_request(request: RunRequest, facts: HostFacts, slot: int = 0) -> IdMap:
     Raises UsageError or IdMapError.
     """
     return _build(parse(request.userns), facts, slot)
+
+
+def effective(text: str, facts: HostFacts) -> str:
+    """The --userns value TEXT as a container keeps it: where the realm has one ID, "" is "single".
+
+    So it stays the same container when the machine gets subordinate IDs.
+    """
+    return SINGLE if facts.id_rung == SINGLE and not parse(text).mode else text
+
+
+def emulated(request: RunRequest, facts: HostFacts) -> bool:
+    """Whether the container's only ID is its root, so that ownership has to be emulated."""
+    mode = parse(request.userns).mode
+    return mode == SINGLE or (facts.id_rung == SINGLE and mode in ("", "host"))
 
 
 def default_user(request: RunRequest, facts: HostFacts) -> str:
@@ -210,6 +245,8 @@ def from_key(key: str, facts: HostFacts) -> IdMap:
     """
     words = key.split("-")
     try:
+        if key == SINGLE:
+            return _build(Userns(SINGLE), facts, 0)
         if not key:
             return _build(Userns("host"), facts, 0)
         if words[0] == "auto":

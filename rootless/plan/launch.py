@@ -3,11 +3,16 @@
 Owns that order and nothing else.  It is tied down by the kernel:
 
 - what is joined is joined from the realm (see namespaces.py), then one clone makes the rest;
+- the network service is told of the container by the process that the clone made, before it changes its
+  IDs: the runtime directory is closed to subordinate ones;
+- a program that connects the container's network is started while this process is in the host's;
 - mounts come before sysctls (which need /proc), sysctls before /proc/sys becomes read-only;
 - the root becomes read-only when nothing more is made in it, then it becomes the root;
 - users are looked up in the container's own files, after the pivot;
 - without no_new_privs a filter can be loaded only with CAP_SYS_ADMIN, so before capabilities go; with
   it, as late as can be, so that the filter need not allow what the launcher itself does;
+- filters that ask (emulated ownership, fast=connect) come before the profile, which may forbid to hand over a
+  listener;
 - a change of credentials clears the parent-death signal, so that it is set after.
 
 Inherited descriptors: 5 the realm's user namespace, 6 its network namespace.
@@ -17,7 +22,7 @@ from __future__ import annotations
 
 from rootless.errors import HostError, UsageError
 
-from . import caps, devices, idmap, mounts, namespaces, rlimits
+from . import caps, devices, fastconnect, idmap, mounts, namespaces, ownership, rlimits
 from . import spec as specs
 
 TYPE_CHECKING = False
@@ -27,8 +32,10 @@ if TYPE_CHECKING:
 
     from rootless.facts import HostFacts
 
+    from .fastconnect import FastConnect
     from .idmap import IdMap
-    from .request import ExecRequest, Placement, SeccompProvider
+    from .ownership import Emulation
+    from .request import EmulationProvider, ExecRequest, Placement, SeccompProvider
     from .spec import Spec
     from .tape import Op
 
@@ -36,8 +43,10 @@ USER_FD, NET_FD = 5, 6
 SIGKILL = 9
 MAP_NONE, MAP_DIRECT, MAP_HELPERS, MAP_SINGLE = 0, 1, 2, 3
 _ATTR_RDONLY = 1
-_MKDIR, _OPTIONAL, _OR_EMPTY, _RECURSIVE = 1, 2, 4, 8
+_MKDIR, _OPTIONAL, _OR_EMPTY, _RECURSIVE, _BESIDE = 1, 2, 4, 8, 32
+_ONE_ID = 4  # a flag of the user operation
 _USER, _NET = namespaces.FLAGS["user"], namespaces.FLAGS["network"]
+_MOUNT = namespaces.FLAGS["mount"]
 # Sources that some hosts lack; a container does without.
 _MAY_BE_ABSENT = ("/dev/mqueue", "/dev/shm", "/sys/fs/cgroup")
 
@@ -50,9 +59,20 @@ def build_tape(spec: Spec, place: Placement, facts: HostFacts) -> list[Op]:
     """
     ops: list[Op] = []
     _enter_realm(ops, spec)
+    emulation = _emulation(spec, place.emulation)
+    ops += _supervise(spec, facts, emulation)
+    if place.fast is not None:
+        fastconnect.check(facts, one_id=emulation is not None)
+        ops += fastconnect.beside_ops(place.fast, f"{place.run_dir}/{fastconnect.RULES}")
     _shared_memory(ops, spec, place)
+    if place.network_program is not None:
+        ops += place.network_program[0]
+    ops += place.early
+    if place.outer:
+        ops += [("unshare", (_MOUNT,)), ("propagation", ("/", mounts.PROPAGATION["rslave"]))]
+        ops += place.outer
     _join(ops, spec)
-    _clone(ops, spec)
+    _clone(ops, spec, place)
     ops.append(("propagation", ("/", mounts.PROPAGATION["rslave"])))
     _root(ops, spec, place)
     _mounts(ops, spec, facts)
@@ -71,7 +91,9 @@ def build_tape(spec: Spec, place: Placement, facts: HostFacts) -> list[Op]:
     if spec.get("domainname"):
         ops.append(("domainname", (spec["domainname"],)))
     own_dev = _dev_is_ours(spec)
-    _process(ops, spec, facts, place.seccomp, console_flags=1 if own_dev else 0, make_cwd=True)
+    console_flags = 1 if own_dev else 0
+    loads = Loads(place.seccomp, emulation, fast=place.fast)
+    _process(ops, spec, facts, loads, console_flags=console_flags, make_cwd=True)
     return ops
 
 
@@ -160,7 +182,7 @@ def _setup_ids(ops: list[Op], spec: Spec) -> None:
         ops.append(("set_ids", _first_ids(spec)))
 
 
-def _clone(ops: list[Op], spec: Spec) -> None:
+def _clone(ops: list[Op], spec: Spec, place: Placement) -> None:
     flags = _made(spec)
     if flags & _USER:
         uid = idmap.lines(_extents(spec, "uidMappings"))
@@ -168,22 +190,21 @@ def _clone(ops: list[Op], spec: Spec) -> None:
         ops.append(("clone", (flags, MAP_DIRECT, uid, gid, "", "")))
     else:
         ops.append(("clone", (flags, MAP_NONE, "", "", "", "")))
-    _setup_ids(ops, spec)
-    ops.append(("setsid", ()))
     if flags & _NET:
         ops.append(("loopback_up", ()))
+        if place.attach is not None:
+            ops.append(("net_attach", place.attach))
+        if place.network_program is not None:
+            ops += place.network_program[1]
+    _setup_ids(ops, spec)
+    ops.append(("setsid", ()))
 
 
 def _root(ops: list[Op], spec: Spec, place: Placement) -> None:
     path = spec["root"]["path"]
-    if place.merged and path == place.merged:
-        # Made here they belong to the container's root, whose "/" shows upper's owner.
-        ops += [("mkdir_host", (place.upper, 0o755)), ("mkdir_host", (place.work, 0o700))]
-    if place.merged and path == place.merged and place.lowers:
-        args = (place.lowers, place.upper, place.work, place.merged, "userxattr")
-        ops.append(("overlay", args))
-    elif place.merged and path == place.merged:
-        ops.append(("root_bind", (place.upper, place.merged)))  # an image without layers
+    ops += place.beside
+    if place.root and path == place.merged:
+        ops += place.root
     else:
         ops.append(("root_bind", (path, place.merged or path)))
 
@@ -242,9 +263,12 @@ def _bind_ops(mount: dict[str, Any], options: Sequence[str]) -> list[Op]:
     deep, top = [0, 0], [0, 0]  # bits to set, to clear
     recursive = "rbind" in options
     propagation = mounts.PROPAGATION["rprivate"]
+    below = ""
     for word in options:
         if word in mounts.PROPAGATION:
             propagation = mounts.PROPAGATION[word]
+        elif word.startswith(mounts.SUBPATH):
+            below = word[len(mounts.SUBPATH) :]
         elif word not in ("bind", "rbind", "rw", "defaults"):
             plain = word if word in mounts.ATTRIBUTES else word[1:]
             if plain not in mounts.ATTRIBUTES:
@@ -257,22 +281,60 @@ def _bind_ops(mount: dict[str, Any], options: Sequence[str]) -> list[Op]:
     opflags = _MKDIR | (_RECURSIVE if recursive else 0)
     if mount["source"] in _MAY_BE_ABSENT:
         opflags |= _OPTIONAL
+    if path == ownership.APT_CONF:
+        opflags |= _BESIDE | _OPTIONAL
     kind = propagation & ~mounts.MS_REC
     ops: list[Op] = [("bind", (mount["source"], path, flags, *deep, kind, opflags))]
+    if below:
+        ops = [("bind_below", (mount["source"], below, path, flags, *deep, kind, opflags))]
     if any(top):
         ops.append(("remount", (path, *top, opflags & _OPTIONAL)))
     return ops
+
+
+class Loads:
+    """What becomes filters: SECCOMP compiles a profile, for the capabilities CAPS or the process's own.
+
+    EMULATION and FAST are loaded where they are not None.
+    """
+
+    __slots__ = ("caps", "emulation", "fast", "seccomp")
+
+    def __init__(
+        self,
+        seccomp: SeccompProvider | None,
+        emulation: Emulation | None,
+        caps: Sequence[str] | None = None,
+        *,
+        fast: FastConnect | None = None,
+    ) -> None:
+        self.fast = fast
+        self.seccomp = seccomp
+        self.emulation = emulation
+        self.caps = caps
+
+
+def _emulation(spec: Spec, provider: EmulationProvider | None) -> Emulation | None:
+    """What a container of one ID loads; nothing for others."""
+    if specs.OWNERSHIP not in _notes(spec) or provider is None:
+        return None
+    return provider(list((spec["process"].get("capabilities") or {}).get("bounding") or ()))
+
+
+def _supervise(spec: Spec, facts: HostFacts, emulation: Emulation | None) -> list[Op]:
+    if emulation is None or not facts.seccomp:
+        return []
+    return ownership.supervise_ops(emulation, facts, _notes(spec)[specs.OWNERSHIP])
 
 
 def _process(
     ops: list[Op],
     spec: Spec,
     facts: HostFacts,
-    seccomp: SeccompProvider | None,
+    loads: Loads,
     *,
     console_flags: int,
     make_cwd: bool,
-    profile_caps: Sequence[str] | None = None,
 ) -> None:
     """From limits to exec: the same for a container's first process and for exec."""
     process = spec["process"]
@@ -287,29 +349,24 @@ def _process(
     ops.append(_user_op(spec))
     ops.append(("chdir", (process.get("cwd") or "/", 1 if make_cwd else 0)))
     ops.append(("umask", (process.get("user", {}).get("umask", 0o022),)))
-    _confine(ops, spec, facts, seccomp, profile_caps)
+    _confine(ops, spec, facts, loads)
     ops.append(("exec", ("", process["args"], process.get("env") or [], 0)))
 
 
 def _user_op(spec: Spec) -> Op:
     user = spec["process"].get("user") or {}
     notes = _notes(spec)
+    flags = 1 | (_ONE_ID if specs.OWNERSHIP in notes else 0)
     if specs.USER in notes:
         groups = [word for word in notes.get(specs.GROUPS, "").split(",") if word]
         keep = "keep-groups" in groups
         names = [word for word in groups if word != "keep-groups"]
-        return ("user", (notes[specs.USER] or "0", names, 3 if keep else 1))
+        return ("user", (notes[specs.USER] or "0", names, flags | 2 if keep else flags))
     groups = [str(gid) for gid in user.get("additionalGids") or ()]
-    return ("user", (f"{user.get('uid', 0)}:{user.get('gid', 0)}", groups, 1))
+    return ("user", (f"{user.get('uid', 0)}:{user.get('gid', 0)}", groups, flags))
 
 
-def _confine(
-    ops: list[Op],
-    spec: Spec,
-    facts: HostFacts,
-    seccomp: SeccompProvider | None,
-    profile_caps: Sequence[str] | None,
-) -> None:
+def _confine(ops: list[Op], spec: Spec, facts: HostFacts, loads: Loads) -> None:
     process = spec["process"]
     sets = process.get("capabilities") or {}
     limit: Op = (
@@ -322,12 +379,16 @@ def _confine(
     profile = _notes(spec).get(specs.SECCOMP, "unconfined")
     load: list[Op] = []
     if profile != "unconfined" and facts.seccomp:
-        if seccomp is None:
+        if loads.seccomp is None:
             raise HostError(
                 f"cannot load seccomp profile {profile}: there is nothing to compile it"
             )
-        names = sets.get("bounding") or () if profile_caps is None else profile_caps
-        load = [("seccomp", (seccomp(profile, list(names)), 0))]
+        names = sets.get("bounding") or () if loads.caps is None else loads.caps
+        load = [("seccomp", (loads.seccomp(profile, list(names)), 0))]
+    if loads.emulation is not None and facts.seccomp:
+        load = ownership.load_ops(loads.emulation, facts) + load
+    if loads.fast is not None:
+        load = fastconnect.load_ops(loads.fast) + load
     if process.get("noNewPrivileges"):
         ops += [limit, ("pdeathsig", (SIGKILL,)), ("no_new_privs", ()), *load]
     else:
@@ -342,11 +403,14 @@ def exec_tape(
     facts: HostFacts,
     *,
     seccomp: SeccompProvider | None = None,
+    emulation: EmulationProvider | None = None,
+    fast: tuple[FastConnect, str] | None = None,
 ) -> list[Op]:
     """The operations that run REQUEST in the running container of SPEC.
 
-    PID and PIDSTART name its first process.  What the container shares with the host is not joined:
-    the kernel lets nobody enter the initial PID or network namespace again.  Raises UsageError.
+    PID and PIDSTART name its first process.  What the container shares with the host is not joined: the
+    kernel lets nobody enter the initial PID or network namespace again.  FAST: what fast=connect loads, and
+    the path of its rules.  Raises UsageError.
     """
     if not request.args:
         raise UsageError("no command specified")
@@ -355,10 +419,15 @@ def exec_tape(
     flags = _USER | namespaces.FLAGS["mount"]
     for entry in _namespaces(spec):
         flags |= namespaces.FLAGS[entry["type"]]
-    ops: list[Op] = [
-        ("join_proc", (pid, pidstart, flags)),
-        ("clone", (0, MAP_NONE, "", "", "", "")),
-    ]
+    emulated = _emulation(spec, emulation)
+    beside = _supervise(spec, facts, emulated)
+    if fast is not None:
+        beside += fastconnect.beside_ops(*fast)
+    ops: list[Op] = []
+    if beside:  # it works in the container's user namespace and sees the host's files
+        ops += [("join_proc", (pid, pidstart, _USER)), *beside]
+        flags &= ~_USER
+    ops += [("join_proc", (pid, pidstart, flags)), ("clone", (0, MAP_NONE, "", "", "", ""))]
     _setup_ids(ops, spec)
     ops.append(("setsid", ()))
     inner = dict(spec, process=_exec_process(spec, request, facts))
@@ -366,7 +435,8 @@ def exec_tape(
     if request.user:
         inner["annotations"][specs.USER] = request.user
     names = (spec["process"].get("capabilities") or {}).get("bounding") or ()
-    _process(ops, inner, facts, seccomp, console_flags=0, make_cwd=False, profile_caps=list(names))
+    loads = Loads(seccomp, emulated, list(names), fast=fast[0] if fast else None)
+    _process(ops, inner, facts, loads, console_flags=0, make_cwd=False)
     return ops
 
 
@@ -426,3 +496,53 @@ def unpack_tape(
         ops.append(("set_ids", ids.setup_ids))
     ops += [("pdeathsig", (SIGKILL,)), ("exec", (argv[0], list(argv), list(env), 2))]
     return ops
+
+
+def rootfs_tape(
+    outer: Sequence[Op], root: Sequence[Op], argv: Sequence[str], ids: IdMap
+) -> list[Op]:
+    """The operations that assemble a root (see Placement) and run a host's program beside it.
+
+    The program sees the host's files and, at the mount point in ROOT, the container's; it runs as root of
+    the map IDS and everything mounted goes with it.
+    """
+    ops: list[Op] = [("join_fd", (USER_FD, _USER)), ("set_ids", (0, 0))]
+    private = ("propagation", ("/", mounts.PROPAGATION["rslave"]))
+    if outer:
+        ops += [("unshare", (_MOUNT,)), private, *outer]
+    if ids.nested:
+        maps = idmap.lines(ids.uid), idmap.lines(ids.gid)
+        ops.append(("clone", (_USER | _MOUNT, MAP_DIRECT, *maps, "", "")))
+        ops.append(("set_ids", ids.setup_ids))
+    else:
+        ops.append(("unshare", (_MOUNT,)))
+    ops += [private, *root, ("pdeathsig", (SIGKILL,)), ("exec", (argv[0], list(argv), [], 2))]
+    return ops
+
+
+def beside_tape(pid: int, pidstart: int, argv: Sequence[str], ids: IdMap) -> list[Op]:
+    """The operations that run a host's program as root of a living container's user namespace.
+
+    PID and PIDSTART name a process of the container.  Nothing else of it is joined: the program sees the
+    host's files, and the container's by descriptors that it opens below /proc/PID/root.
+    """
+    return [
+        ("join_proc", (pid, pidstart, _USER)),
+        ("set_ids", ids.setup_ids),
+        ("pdeathsig", (SIGKILL,)),
+        ("exec", (argv[0], list(argv), [], 2)),
+    ]
+
+
+def unshare_tape(argv: Sequence[str], env: Sequence[str]) -> list[Op]:
+    """The operations by which the launcher itself becomes root of the realm and then ARGV.
+
+    In a mount namespace of its own, so that what is mounted there goes with the last program in it.
+    """
+    return [
+        ("join_fd", (USER_FD, _USER)),
+        ("set_ids", (0, 0)),
+        ("unshare", (_MOUNT,)),
+        ("propagation", ("/", mounts.PROPAGATION["rslave"])),
+        ("exec", ("", list(argv), list(env), 1)),
+    ]

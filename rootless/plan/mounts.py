@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rootless.errors import HostError, UsageError
 
-from . import idmap, namespaces
+from . import idmap, namespaces, ownership
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ _CGROUP = "/sys/fs/cgroup"
 _TMPFS_DATA = ("size", "mode", "uid", "gid", "nr_inodes", "nr_blocks", "mpol", "huge")
 _TMPFS_DEFAULT = ("noexec", "nosuid", "nodev")
 _DEEP = ("rnosuid", "rnoexec", "rnodev")  # runtime-spec 1.1: with all mounts below
+# Of the source, resolved there by the kernel; mount(8) leaves options that begin with x- to others.
+SUBPATH = "x-rootless.subpath="
 _OPPOSITE = {"noexec": "exec", "nosuid": "suid", "nodev": "dev"}
 
 MASKED = (
@@ -194,17 +196,29 @@ def _user_mount(mount: MountRequest, facts: HostFacts, place: Placement) -> Moun
         raise UsageError(f"invalid mount path: '{mount.destination}' mount path must be absolute")
     if mount.type == "tmpfs":
         return _tmpfs(mount.destination, [*mount.options, "ro" if mount.readonly else ""])
+    backing = place.volumes.get(mount.destination) or {}
     source = mount.source
     if mount.type in ("volume", "image"):
-        source = place.volumes.get(mount.destination, "")
-        if not source:
-            raise UsageError(
-                f"cannot mount {mount.type} {mount.source or mount.destination}: "
-                f"mounts of type {mount.type} are not supported yet"
-            )
+        if not backing:
+            what = mount.source or mount.destination
+            raise UsageError(f"cannot mount {mount.type} {what}: nobody has said where it lies")
     elif mount.type != "bind":
         raise UsageError(f"cannot mount {mount.destination}: unknown mount type {mount.type!r}")
-    return _mount(mount.destination, "bind", source, *_bind_options(mount, facts))
+    if backing.get("type") == "tmpfs":
+        words = [*backing["options"], "ro" if mount.readonly else ""]
+        return _tmpfs(mount.destination, words, kept=())
+    options = _bind_options(mount, facts)
+    if backing:
+        source = backing["source"]
+        options += [_at_top(word, facts) for word in backing.get("options") or () if word != "rw"]
+    if mount.subpath:
+        options.append(SUBPATH + mount.subpath)
+    return _mount(mount.destination, "bind", source, *options)
+
+
+def _at_top(word: str, facts: HostFacts) -> str:
+    """An option of a volume's own; read-only is so all the way down where the kernel can."""
+    return "rro" if word == "ro" and facts.mount_setattr else word
 
 
 def _bind_options(mount: MountRequest, facts: HostFacts) -> list[str]:
@@ -229,7 +243,9 @@ def _bind_options(mount: MountRequest, facts: HostFacts) -> list[str]:
     return words
 
 
-def _tmpfs(destination: str, words: Iterable[str]) -> Mount:
+def _tmpfs(
+    destination: str, words: Iterable[str], *, kept: Sequence[str] = _TMPFS_DEFAULT
+) -> Mount:
     options = [word for word in words if word]
     for word in options:
         key, equals, value = word.partition("=")
@@ -238,7 +254,7 @@ def _tmpfs(destination: str, words: Iterable[str]) -> Mount:
                 raise UsageError(f'invalid tmpfs option ["{word}"]')
         elif word not in FLAGS and word not in PROPAGATION:
             raise UsageError(f'invalid tmpfs option ["{word}"]')
-    kept = [word for word in _TMPFS_DEFAULT if _OPPOSITE[word] not in options]
+    kept = [word for word in kept if _OPPOSITE[word] not in options]
     return _mount(destination, "tmpfs", "tmpfs", *kept, *(w for w in options if w not in kept))
 
 
@@ -254,7 +270,7 @@ def _tmpfs_value(key: str, value: str) -> bool:
 
 
 def engine_files(request: RunRequest, place: Placement) -> list[Mount]:
-    """The files that the engine keeps for the container: names, resolver, --init's program."""
+    """The files that the engine keeps for the container: names, resolver, apt's word, --init's program."""
     last = "ro" if request.read_only else ""
     mounts = [
         _mount(destination, "bind", source, "rbind", "rprivate", last)
@@ -262,6 +278,7 @@ def engine_files(request: RunRequest, place: Placement) -> list[Mount]:
             (place.resolv_file, "/etc/resolv.conf"),
             (place.hostname_file, "/etc/hostname"),
             (place.hosts_file, "/etc/hosts"),
+            (f"{place.container_dir}/apt.conf" if place.one_id else "", ownership.APT_CONF),
         )
         if source
     ]

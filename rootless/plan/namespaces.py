@@ -21,6 +21,8 @@ from __future__ import annotations
 
 from rootless.errors import UsageError
 
+from . import network
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.facts import HostFacts
@@ -109,11 +111,12 @@ def _mode(flag: str, value: str, private: tuple[str, ...], *, joinable: bool = T
 
 
 def _network(value: str) -> str:
-    if value == "none":
-        return PRIVATE
-    if value in ("", "host", "default", "bridge"):
+    kind = network.mode(value)
+    if kind == "host":
         return HOST
-    if value.startswith("container:") and len(value) > len("container:"):
+    if kind != "container":
+        return PRIVATE
+    if len(value) > len("container:"):
         return JOINED
     raise UsageError(f"network {value} not found")
 

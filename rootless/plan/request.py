@@ -15,7 +15,11 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     # (profile, capability names) -> BPF program; profile is "builtin" or a path
+    from .fastconnect import FastConnect
+    from .ownership import Emulation
+
     SeccompProvider = Callable[[str, Sequence[str]], bytes]
+    EmulationProvider = Callable[[Sequence[str]], Emulation]
 
 SHM_SIZE = 64 << 20
 
@@ -35,7 +39,8 @@ class MountRequest:
     source       host path (bind), name (volume, image) or ""
     destination  absolute path in the container
     options      mount option words: nosuid, noexec, size=..., bind (not recursive), rbind ...
-    flags        words recorded without effect on the mount (z, Z, consistency, volume-*)
+    flags        words beside the mount options: z, Z, U, O, nocopy, volume-opt=..., volume-subpath=...
+    origin       what asked for it: "v" (-v), "mount", "image" (VOLUME) or "from" (--volumes-from)
     propagation  "", or one of OCI's (rprivate, rslave, rshared, private, slave, shared)
     recursive    "enabled", "disabled", "writable" or "readonly" (--mount bind-recursive)
     """
@@ -45,6 +50,7 @@ class MountRequest:
         "destination",
         "flags",
         "options",
+        "origin",
         "propagation",
         "readonly",
         "recursive",
@@ -63,6 +69,7 @@ class MountRequest:
         propagation: str = "",
         recursive: str = "enabled",
         create_source: bool = False,
+        origin: str = "",
     ) -> None:
         self.type = type
         self.source = source
@@ -73,6 +80,21 @@ class MountRequest:
         self.propagation = propagation
         self.recursive = recursive
         self.create_source = create_source
+        self.origin = origin
+
+    def given(self, key: str) -> list[str]:
+        """The values of the flags KEY=VALUE."""
+        start = f"{key}="
+        return [flag[len(start) :] for flag in self.flags if flag.startswith(start)]
+
+    def value(self, key: str) -> str:
+        """The last value of the flag KEY, or ""."""
+        return (self.given(key) or [""])[-1]
+
+    @property
+    def subpath(self) -> str:
+        """The part of a volume or image that is wanted, or ""."""
+        return self.value("volume-subpath") or self.value("image-subpath")
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready values."""
@@ -91,6 +113,8 @@ class RunRequest:
 
     entrypoint    None: the image's; []: reset
     env           "K=V"; env_remove: names taken away from the image's environment
+    rootfs        directory of the host; rootfs_overlay: changes go to a layer of the container's own
+    storage_size  bytes that the writable layer may hold; 0 is no limit
     user          "user[:group]", names or numbers; "" is the image's
     tmpfs         destination -> option text
     ulimits       (name, soft, hard); -1 is unlimited
@@ -98,7 +122,14 @@ class RunRequest:
     devices       (host path, container path, permissions)
     stop_timeout  seconds; None: 10; negative: forever
     oom_score_adj None: the caller's
-    network       "none", "host", "container:ID"; "", "default" and "bridge" are the host's for now
+    network       the first --network: "none", "host", "container:ID", "pasta[:opts]", "slirp4netns[:opts]",
+                  "" or "default" for what the settings say, or the name of a network
+    endpoints     what is wanted on each network, where it is one with a name; empty for nothing special
+    publish_all   publish every exposed port
+    links         "name:alias" of --link on the default network
+    network_opts  key -> value of --network-opt
+    unplugged     `network disconnect` took it from all networks
+    mac           MAC address where the network is pasta's or slirp4netns's
     raw           values of flags that no planner reads yet
     """
 
@@ -116,6 +147,7 @@ class RunRequest:
         "dns_options",
         "dns_search",
         "domainname",
+        "endpoints",
         "entrypoint",
         "env",
         "env_remove",
@@ -127,30 +159,37 @@ class RunRequest:
         "interactive",
         "ipc",
         "labels",
+        "links",
         "log_driver",
         "log_opts",
+        "mac",
         "mounts",
         "name",
         "network",
+        "network_opts",
         "oom_score_adj",
         "pid",
         "platform",
         "privileged",
         "publish",
+        "publish_all",
         "raw",
         "read_only",
         "restart_max",
         "restart_name",
         "rootfs",
+        "rootfs_overlay",
         "security_opt",
         "shm_size",
         "stop_signal",
         "stop_timeout",
+        "storage_size",
         "sysctls",
         "tmpfs",
         "tty",
         "ulimits",
         "umask",
+        "unplugged",
         "user",
         "userns",
         "uts",
@@ -160,6 +199,7 @@ class RunRequest:
     def __init__(self, **values: Any) -> None:
         self.image = ""
         self.rootfs = ""
+        self.rootfs_overlay = False
         self.name = ""
         self.platform = ""
         self._process()
@@ -202,12 +242,19 @@ class RunRequest:
         self.dns_search: list[str] = []
         self.dns_options: list[str] = []
         self.publish: list[str] = []
+        self.publish_all = False
         self.expose: list[str] = []
+        self.endpoints: list[dict[str, Any]] = []
+        self.links: list[str] = []
+        self.mac = ""
+        self.unplugged = False
+        self.network_opts: dict[str, str] = {}
 
     def _resources(self) -> None:
         self.mounts: list[MountRequest] = []
         self.tmpfs: dict[str, str] = {}
         self.read_only = False
+        self.storage_size = 0
         self.shm_size = SHM_SIZE
         self.devices: list[tuple[str, str, str]] = []
         self.ulimits: list[tuple[str, int, int]] = []
@@ -279,20 +326,37 @@ class Placement:
 
     lowers        layer directories, topmost first; empty for --rootfs
     merged        mount point of the container's root
+    outer, root   operations that assemble that root: as the realm's root, and in the container's own
+                  mount namespace (the storage driver's plan)
     hosts_file, hostname_file, resolv_file  bound over the files in /etc; "" for none
     joined        namespace kind (pid, ipc, network, uts) -> (pid, start time) of the process to join
     shared_shm    host directory that is /dev/shm for --ipc container: (its owner asked for shareable)
     auto_slot     number of the ID range for --userns auto; range K is K*size .. K*size+size-1
-    volumes       destination -> host directory, for mounts of type volume and image
+    volumes       destination -> what stands behind a mount of type volume or image, or a bind with the
+                  flag O: {"type", "source", "options"} as in a spec's mount
+    early         operations before all others, as the realm's root (the uppers of O mounts made anew)
+    beside        operations that assemble further trees (of ``trees``), before that of the root
+    trees, stale  what the storage driver has to make, and to make anew, before the tape is played
     host_name     the host's own name, for --uts host; "" leaves HOSTNAME unset
+    network_program  operations that start the program of a network of its own (pasta, slirp4netns), those that
+                  hand the namespace to it, and its name server
+    attach        (path of the network service's socket, what to ask of it) for a network namespace of its own
+    fast          what fast=connect loads; its rules are in run_dir
     host_devices  device nodes of the host that this user can open, for --privileged
     seccomp       gives the compiled program of a profile
+    emulation     gives what emulated ownership loads
+    one_id        the container's only ID is its root: ownership is emulated
     """
 
     __slots__ = (
+        "attach",
         "auto_slot",
+        "beside",
         "container_dir",
         "container_id",
+        "early",
+        "emulation",
+        "fast",
         "host_devices",
         "host_name",
         "hostname_file",
@@ -301,11 +365,17 @@ class Placement:
         "libexec",
         "lowers",
         "merged",
+        "network_program",
+        "one_id",
+        "outer",
         "resolv_file",
+        "root",
         "run_dir",
         "seccomp",
         "shared_shm",
+        "stale",
         "storage_driver",
+        "trees",
         "upper",
         "volumes",
         "work",
@@ -327,7 +397,11 @@ class Placement:
         hostname_file: str = "",
         resolv_file: str = "",
         seccomp: SeccompProvider | None = None,
+        emulation: EmulationProvider | None = None,
+        one_id: bool = False,
     ) -> None:
+        self.emulation = emulation
+        self.one_id = one_id
         self.container_id = container_id
         self.container_dir = container_dir
         self.run_dir = run_dir
@@ -341,9 +415,18 @@ class Placement:
         self.hostname_file = hostname_file
         self.resolv_file = resolv_file
         self.seccomp = seccomp
+        self.outer: list[Any] = []
+        self.root: list[Any] = []
         self.joined: dict[str, tuple[int, int]] = {}
         self.shared_shm = ""
+        self.attach: tuple[str, bytes] | None = None
+        self.fast: FastConnect | None = None
+        self.network_program: tuple[list[Any], list[Any], str] | None = None
         self.auto_slot = 0
-        self.volumes: dict[str, str] = {}
+        self.volumes: dict[str, dict[str, Any]] = {}
+        self.early: list[Any] = []
+        self.beside: list[Any] = []
+        self.trees: list[Any] = []
+        self.stale: list[str] = []
         self.host_devices: list[str] = []
         self.host_name = ""

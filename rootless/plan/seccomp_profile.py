@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 EPERM, ENOSYS = 1, 38
 RET_KILL_PROCESS, RET_KILL_THREAD, RET_TRAP = 0x80000000, 0x00000000, 0x00030000
 RET_ERRNO, RET_TRACE, RET_LOG, RET_ALLOW = 0x00050000, 0x7FF00000, 0x7FFC0000, 0x7FFF0000
+RET_USER_NOTIF = 0x7FC00000
 _ACTIONS = {
     "SCMP_ACT_ALLOW": RET_ALLOW,
     "SCMP_ACT_ERRNO": RET_ERRNO,
@@ -122,21 +123,37 @@ class ArchPolicy:
 
 
 class Policy:
-    """A profile on one machine: the action where no rule matches, and rules by architecture."""
+    """A profile on one machine: the action where no rule matches, and rules by architecture.
 
-    __slots__ = ("arches", "beyond", "default")
+    FOREIGN is the action for an architecture that has no rules.
+    """
 
-    def __init__(self, default: int, beyond: int, arches: Sequence[ArchPolicy]) -> None:
+    __slots__ = ("arches", "beyond", "default", "foreign")
+
+    def __init__(
+        self,
+        default: int,
+        beyond: int,
+        arches: Sequence[ArchPolicy],
+        foreign: int = RET_KILL_THREAD,
+    ) -> None:
         self.default = default
         self.beyond = beyond
         self.arches = arches
+        self.foreign = foreign
+
+
+def machine_name(arch: str) -> str:
+    """What profiles call the machine that uname calls ARCH; raises HostError for an unknown one."""
+    if arch not in _MACHINES:
+        raise HostError(f"cannot compile seccomp profile for {arch}: its call numbers are unknown")
+    return _MACHINES[arch][0]
 
 
 def load(profile: bytes, caps: set[str], arch: str, kernel: Sequence[int], origin: str) -> Policy:
     """The policy of a profile; raises UsageError naming ORIGIN, or HostError for an unknown ARCH."""
-    if arch not in _MACHINES:
-        raise HostError(f"cannot compile seccomp profile for {arch}: its call numbers are unknown")
-    native, go_arch = _MACHINES[arch]
+    native = machine_name(arch)
+    go_arch = _MACHINES[arch][1]
     try:
         document = jsonc.loads(profile)
         if not isinstance(document, dict):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rootless.errors import UsageError
 
-from . import caps, devices, idmap, mounts, namespaces, rlimits, security, signals
+from . import caps, devices, idmap, mounts, namespaces, ownership, rlimits, security, signals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,9 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER = "io.rootless.user"
 GROUPS = "io.rootless.groups"
 SECCOMP = "io.rootless.seccomp"
+OWNERSHIP = (
+    "io.rootless.ownership"  # of a container of one ID: two paths, as ownership.note() has them
+)
 JOINED = "io.rootless.joined"
 LABELS_IGNORED = "io.rootless.ignored-security-options"
 STOP_SIGNAL = "org.opencontainers.image.stopSignal"
@@ -44,11 +47,14 @@ def build_spec(request: RunRequest, image: ImageConfig, facts: HostFacts, place:
     """
     chosen = namespaces.decide(request, facts)
     ids = idmap.for_request(request, facts, place.auto_slot)
+    if place.one_id and not idmap.emulated(request, facts):  # it joins a container of one ID
+        ids = idmap.from_key(idmap.SINGLE, facts)
     options = security.parse(request.security_opt)
+    root = place.merged if request.rootfs_overlay or not request.rootfs else request.rootfs
     spec: Spec = {
         "ociVersion": VERSION,
         "process": _process(request, image, facts, chosen, place, options),
-        "root": {"path": request.rootfs or place.merged, "readonly": request.read_only},
+        "root": {"path": root, "readonly": request.read_only},
         "mounts": mounts.combine(
             mounts.defaults(request, chosen, ids, facts, place),
             mounts.engine_files(request, place),
@@ -91,7 +97,8 @@ def _process(
         "cwd": _cwd(request, image),
         "capabilities": {"bounding": names, "effective": names, "permitted": names},
         "rlimits": rlimits.for_spec(request.ulimits),
-        "noNewPrivileges": options.no_new_privileges,
+        # Nothing is lost by it with one ID, and filters can be loaded when all capabilities are settled.
+        "noNewPrivileges": options.no_new_privileges or place.one_id,
     }
     if request.oom_score_adj is not None:
         process["oomScoreAdj"] = request.oom_score_adj
@@ -143,12 +150,13 @@ def _cwd(request: RunRequest, image: ImageConfig) -> str:
     return path if path.startswith("/") else "/" + path
 
 
-def _user_text(request: RunRequest, image: ImageConfig, facts: HostFacts) -> str:
+def user_text(request: RunRequest, image: ImageConfig, facts: HostFacts) -> str:
+    """The user as typed, "user[:group]": the request's, what --userns asks for, or the image's."""
     return request.user or idmap.default_user(request, facts) or image.user
 
 
 def _user(request: RunRequest, image: ImageConfig, facts: HostFacts) -> dict[str, Any]:
-    text = _user_text(request, image, facts)
+    text = user_text(request, image, facts)
     name, _, group = text.partition(":")
     user: dict[str, Any] = {
         "uid": int(name) if name.isascii() and name.isdigit() else 0,
@@ -170,11 +178,15 @@ def _annotations(
     chosen: Namespaces,
 ) -> dict[str, str]:
     notes = dict(request.annotations)
-    notes[USER] = _user_text(request, image, facts)
+    notes[USER] = user_text(request, image, facts)
     if request.group_add:
         notes[GROUPS] = ",".join(request.group_add)
     profile = "unconfined" if request.privileged and not options.seccomp else options.seccomp
     notes[SECCOMP] = profile or "builtin"
+    if place.one_id:
+        direct = request.rootfs and not request.rootfs_overlay
+        written = request.rootfs if direct else place.upper
+        notes[OWNERSHIP] = ownership.note(f"{place.container_dir}/{ownership.JOURNAL}", written)
     if options.ignored:
         notes[LABELS_IGNORED] = ",".join(options.ignored)
     joined = [kind for kind in namespaces.JOIN_ORDER if chosen.modes[kind] == namespaces.JOINED]

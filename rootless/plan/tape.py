@@ -61,16 +61,59 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
     ("pdeathsig", 8, "i", "signal", "be sent SIGNAL when the parent dies"),
     ("sync", 9, "i", "token", "tell the supervisor TOKEN and wait until it answers"),
     ("loopback_up", 10, "", "", "set the interface lo up"),
+    (
+        "net_attach",
+        62,
+        "sb",
+        "path payload",
+        "send PAYLOAD and a descriptor of this network namespace to the network service at PATH (host view) "
+        "and wait for its answer; before set_ids, while this process is the caller's; listening sockets "
+        "that the answer brings are inherited by the program (LISTEN_FDS)",
+    ),
+    (
+        "net_path",
+        72,
+        "is",
+        "fd path",
+        "give the network namespace of an inherited descriptor a name at PATH (host view; a file there is "
+        "made), in a mount namespace of our own",
+    ),
+    (
+        "net_program",
+        73,
+        "sssiS",
+        "directory name log ready argv",
+        "start, beside the container and in the host's network, ARGV, a program that connects a namespace: it "
+        "waits for net_ready, then finds the namespace as NAME in DIRECTORY (host view), its current one; what "
+        "it says goes to LOG there; on the descriptor READY (1 or 3) it writes when all is set up",
+    ),
+    (
+        "net_ready",
+        74,
+        "",
+        "",
+        "hand this network namespace to the program of net_program and wait until it is ready; before set_ids",
+    ),
+    (
+        "net_request",
+        75,
+        "sss",
+        "path text what",
+        "send TEXT to the socket at PATH (host view); an answer without a member return fails with WHAT as the "
+        "beginning of the reason",
+    ),
     ("chdir_host", 11, "s", "path", "change directory, host view"),
     ("rmtree", 12, "s", "path", "remove a tree, host view; what is gone already is fine"),
     ("mkdir_host", 13, "si", "path mode", "make a directory, host view; an existing one is fine"),
+    ("chown_host", 46, "sii", "path uid gid", "change the owner of a directory, host view"),
     ("propagation", 16, "si", "path flags", "set the propagation of a mount, host view"),
     (
         "overlay",
         17,
         "Sssss",
         "lowers upper work target options",
-        "mount overlay (lowers topmost first) at a host path and take it as the new root",
+        "mount overlay (lowers topmost first; those after an empty name lend their data only; read-only where "
+        "upper is empty) at a host path and take it as the new root",
     ),
     (
         "root_bind",
@@ -78,6 +121,14 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "ss",
         "source target",
         "bind a host directory, recursively, at a host path and take it as the new root",
+    ),
+    (
+        "fuse",
+        43,
+        "sssS",
+        "options target log argv",
+        "mount FUSE at a host path and start ARGV (a program of the host, stderr to LOG, descriptor 3 the "
+        "connection) to serve it, beside the container and in a mount namespace that lacks the mount",
     ),
     ("mkdir", 19, "siii", "path mode uid gid", "make a directory and its parents (in)"),
     ("mkfile", 20, "si", "path mode", "make an empty file and its parents (in) unless it is there"),
@@ -98,7 +149,15 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "source destination flags set clear propagation opflags",
         "bind a host path (in): flags MS_BIND|MS_REC; set and clear are MOUNT_ATTR_* bits, applied "
         "recursively with opflag 8; propagation is 0 or MS_PRIVATE...; opflags 1 make a directory or "
-        "file as the source is, 2 failure is no error, 16 the source is inside the new root (in)",
+        "file as the source is, 2 failure is no error, 16 the source is inside the new root (in), 32 nothing "
+        "is done where the directory of the destination is missing",
+    ),
+    (
+        "bind_below",
+        50,
+        "sssiiiii",
+        "source below destination flags set clear propagation opflags",
+        "bind BELOW, resolved by the kernel with the host directory SOURCE as its root, as bind does",
     ),
     ("remount", 25, "siii", "path set clear opflags", "change MOUNT_ATTR_* of a mount (in)"),
     ("mask", 26, "s", "path", "hide a file or directory (in); what does not exist is fine"),
@@ -125,7 +184,8 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "user groups flags",
         "look USER[:GROUP] up in the container's passwd and group files, after pivot, for the caps "
         "operation; groups are added; flag 1: set HOME unless the environment has it, "
-        "flag 2: keep the caller's supplementary groups",
+        "flag 2: keep the caller's supplementary groups, flag 4: an ID that is not mapped is no error, the "
+        "process keeps the one there is",
     ),
     ("no_new_privs", 39, "", "", "set no_new_privs"),
     ("seccomp", 40, "bi", "program flags", "load a filter: BPF instructions of eight bytes each"),
@@ -136,6 +196,39 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "bounding effective permitted inheritable ambient",
         "limit the capabilities (bit sets) and become the user that the user operation found; "
         "a user other than 0 keeps only the ambient ones",
+    ),
+    (
+        "supervise",
+        60,
+        "bss",
+        "calls journal upper",
+        "fork, beside the container, the process that answers the calls of the emulate operation; CALLS: u32 "
+        "architecture, number, kind, zero each; what no extended attribute can hold of a file in UPPER (a host "
+        "path, opened at emulate) goes to JOURNAL",
+    ),
+    (
+        "emulate",
+        61,
+        "bb",
+        "asking silent",
+        "with no_new_privs: load the filter ASKING and hand its listener to the process of supervise; where "
+        "there is none, or the kernel has no listeners, load the filter SILENT",
+    ),
+    (
+        "connect_beside",
+        63,
+        "bs",
+        "calls rules",
+        "fork, beside the container, the process that connects in this network namespace for the calls that "
+        "the filter of trap_connect asks about; CALLS: u32 architecture, number, kind, zero each; the policy "
+        "is in the file RULES (host view), read again whenever it is another",
+    ),
+    (
+        "trap_connect",
+        64,
+        "b",
+        "asking",
+        "with no_new_privs: load the filter ASKING and hand its listener to the process of connect_beside",
     ),
     (
         "exec",

@@ -1,6 +1,7 @@
 """Containers on disk: making, finding, renaming and removing them, and the truth of their state.
 
-Owns ``containers/<id>/`` with config.json (what was asked, written once), name, state.json and lock.
+Owns ``containers/<id>/`` with config.json (what was asked; `network connect` changes it), name, state.json and
+lock.
 Knows nothing of what a record says beyond its ID, and never starts or stops anything.
 
 No step needs a lock that two containers share.  A creation is made under ``containers/.tmp-<id>``
@@ -26,7 +27,7 @@ from .claims import Claims, check, is_locked
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import Any
+    from typing import Any, Callable
 
     from rootless.config.paths import Paths
 
@@ -107,10 +108,17 @@ class ContainerStore:
     # making
 
     def create(
-        self, record: dict[str, Any], name: str = "", *, durable: bool | None = None
+        self,
+        record: dict[str, Any],
+        name: str = "",
+        *,
+        durable: bool | None = None,
+        prepare: Callable[[str], None] | None = None,
     ) -> Container:
         """Write a container; NAME "" draws one.  The record's "id" is used, or one is drawn and set.
 
+        PREPARE(directory) does what belongs to the making, when the name is claimed and before the
+        container can be seen; what it raises ends the making.
         DURABLE None means durable unless the record asks for auto_remove.  Raises ConflictError (name
         in use), UsageError (no valid name), NoSpaceError, StorageError; then nothing is left.
         """
@@ -122,12 +130,17 @@ class ContainerStore:
         if durable is None:
             durable = not record.get("request", {}).get("auto_remove", False)
         try:
-            return self._create(record, container_id, name, durable)
+            return self._create(record, container_id, name, durable, prepare)
         except OSError as error:
             raise files.failure(f"create container {name or container_id}", error) from None
 
     def _create(
-        self, record: dict[str, Any], container_id: str, name: str, durable: bool
+        self,
+        record: dict[str, Any],
+        container_id: str,
+        name: str,
+        durable: bool,
+        prepare: Callable[[str], None] | None,
     ) -> Container:
         temporary = f"{self.directory}/.tmp-{container_id}"
         final = f"{self.directory}/{container_id}"
@@ -143,6 +156,8 @@ class ContainerStore:
             else:
                 name = claimed = self._claims.claim_random(container_id)
             files.write(f"{temporary}/name", name.encode(), durable=durable)
+            if prepare is not None:
+                prepare(temporary)
             if durable:
                 files.sync_dir(temporary)
             os.rename(temporary, final)
@@ -151,11 +166,19 @@ class ContainerStore:
         except BaseException:
             if claimed and not os.path.isdir(final):
                 self._claims.release(claimed, container_id)
-            _remove_flat(temporary)
+            self._discard(temporary)
             raise
         finally:
             os.close(lock)
         return Container(container_id, name, final, record)
+
+    def _discard(self, temporary: str) -> None:
+        """Take a half-made container away; what only the realm can remove waits in the trash."""
+        try:
+            _remove_flat(temporary)
+        except OSError:
+            files.ensure_dir(self._paths.trash)
+            os.rename(temporary, f"{self._paths.trash}/{os.urandom(8).hex()}")
 
     def _make_locked(self, temporary: str) -> int:
         """Make the directory and flock its lock file; a sweep that comes between makes us begin anew."""
@@ -248,6 +271,31 @@ class ContainerStore:
             except (NotFoundError, FileNotFoundError):
                 continue
             yield Container(container_id, name, directory), state
+
+    # changing what was asked
+
+    def update(self, container_id: str, change: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
+        """Let CHANGE alter a container's record, and put it in place of the old one; the new record.
+
+        Those who change one container's record wait for each other.  What CHANGE raises leaves the old one.
+        """
+        directory = f"{self.directory}/{container_id}"
+        try:
+            fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise no_such(container_id) from None
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            record = _parse(f"{directory}/config.json", container_id)
+            change(record)
+            files.replace(f"{directory}/config.json", jsonc.dumps(record).encode(), durable=True)
+            return record
+        except FileNotFoundError:
+            raise no_such(container_id) from None
+        except OSError as error:
+            raise files.failure(f"change container {container_id}", error) from None
+        finally:
+            os.close(fd)
 
     # state
 

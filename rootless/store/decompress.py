@@ -39,6 +39,7 @@ class Source:
         self._filled = threading.Semaphore(0)
         self._free = threading.Semaphore(_DEPTH)
         self._stop = False
+        self._ended = False
         self._compressed = hashlib.sha256()
         self._plain = hashlib.sha256()
         self.compressed_size = 0
@@ -57,10 +58,13 @@ class Source:
         return f"sha256:{self._plain.hexdigest()}"
 
     def next_chunk(self) -> bytes:
-        """The next piece, b"" at the end; raises what decompression raised."""
+        """The next piece, b"" at the end and ever after; raises what decompression raised."""
+        if self._ended:
+            return b""
         self._filled.acquire()
         item = self._queue.popleft()
         self._free.release()
+        self._ended = not item or isinstance(item, BaseException)
         if isinstance(item, BaseException):
             raise item
         return item

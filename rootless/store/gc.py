@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import RootlessError
+from rootless.oci.digest import chain_id
 
 from . import imageindex, trash
 from .blobs import BlobStore
@@ -37,7 +38,7 @@ class Collected:
 def collect(paths: Paths, used_images: Iterable[str], used_layers: Iterable[str]) -> Collected:
     """Free what neither an image nor a container needs.
 
-    USED_IMAGES are image IDs and USED_LAYERS diff IDs of all containers.  The caller empties
+    USED_IMAGES are image IDs and USED_LAYERS diff IDs and chain IDs of all containers.  The caller empties
     ``trashed`` in the realm.
     """
     images = ImageStore(paths)
@@ -66,6 +67,7 @@ def _mark(paths: Paths, images: ImageStore) -> tuple[set[str], set[str], bool]:
         try:
             marked.update(record.blobs)
             layers.update(record.diff_ids)
+            layers.add(chain_id(record.diff_ids))
         except RootlessError:
             return marked, layers, False
     return marked, layers, True
@@ -87,6 +89,27 @@ def sweep_layers(paths: Paths, keep: Iterable[str]) -> list[str]:
             moved = _take(paths, f"{format_dir}/{hexes}.lock", path)
             if moved:
                 trashed.append(moved)
+    return trashed
+
+
+def sweep_maps(paths: Paths, used: Iterable[str]) -> list[str]:
+    """Move all layers of ID maps that are not among the map keys USED to the trash; where they are."""
+    keep = {"", *used}
+    trashed = []
+    for format_dir in _subdirs(paths.layers):
+        if format_dir.rpartition("/")[2].partition("+")[2] in keep:
+            continue
+        for name in os.listdir(format_dir):
+            hexes, _, suffix = name.partition(".")
+            moved = suffix != "lock" and _take(
+                paths, f"{format_dir}/{hexes}.lock", f"{format_dir}/{name}"
+            )
+            if moved:
+                trashed.append(moved)
+        try:
+            os.rmdir(format_dir)
+        except OSError:  # one is being made there
+            continue
     return trashed
 
 

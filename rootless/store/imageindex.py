@@ -6,6 +6,7 @@ Entries are manifest descriptors; what rootless adds stands in annotations that 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -95,6 +96,47 @@ class Edit:
             if not os.path.exists(f"{self._dir}/oci-layout"):
                 layout = b'{"imageLayoutVersion":"1.0.0"}'
                 files.replace(f"{self._dir}/oci-layout", layout, durable=True)
-            files.replace(f"{self._dir}/index.json", jsonc.dumps(index).encode(), durable=True)
+            self._put(jsonc.dumps(index).encode())
         except OSError as error:
             raise files.failure(f"write {self._dir}/index.json", error) from None
+
+    def _put(self, data: bytes) -> None:
+        """Replace the index; on a full disk in room that was taken before, so that images can be removed."""
+        spare = f"{self._dir}/index.spare"
+        try:
+            files.replace(f"{self._dir}/index.json", data, durable=True)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _fits(spare, data):
+                raise
+            fd = os.open(spare, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                files.write_all(fd, data)
+                os.ftruncate(fd, len(data))
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+            os.rename(spare, f"{self._dir}/index.json")
+            files.sync_dir(self._dir)
+        _keep_spare(spare, len(data))
+
+
+def _fits(spare: str, data: bytes) -> bool:
+    try:
+        return os.stat(spare).st_size >= len(data)
+    except OSError:
+        return False
+
+
+def _keep_spare(spare: str, size: int) -> None:
+    """Have a file of at least SIZE bytes with blocks of its own, if the disk has room."""
+    wanted = (size + 4096) // 4096 * 4096
+    fd = -1
+    try:
+        fd = os.open(spare, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(fd).st_size < wanted:
+            os.posix_fallocate(fd, 0, wanted)
+    except OSError:
+        pass
+    finally:
+        if fd >= 0:
+            os.close(fd)

@@ -4,6 +4,11 @@ Owns where they lie and whether one can be trusted.  They are derived: anyone ma
 any moment, and it is unpacked again from its blob.  The format says how whiteouts are
 stored, the map key whose ID map the owners follow.
 
+Below ``shared+<map key>`` a directory is called by a chain ID and holds a whole image, all its layers merged,
+but not the data of larger files: those say which file of the layers without a map has it (remap_worker.py).
+
+``stats`` is a symbolic link to "ENTRIES BYTES", how much the layer's archive holds.
+
 A layer appears by one rename when it is whole.  Its files are not fsynced, which would cost more than
 unpacking them; a power loss may so leave a complete-looking layer with empty files.  Therefore
 ``boot`` (a symbolic link to the boot ID) is made with the layer and ``synced`` once syncfs returned, which
@@ -63,14 +68,25 @@ def drop_lock(path: str, fd: int) -> None:
     os.close(fd)
 
 
+SHARED = "shared"  # the format of images without data
+
+
 class LayerStore:
-    """The layers of one format and ID map."""
+    """The layers of one format and ID map; BASE has the same without a map."""
 
-    __slots__ = ("directory", "format", "map_key", "trash_dir")
+    __slots__ = ("base", "directory", "format", "map_key", "trash_dir")
 
-    def __init__(self, paths: Paths, layer_format: str, map_key: str = "") -> None:
+    def __init__(
+        self,
+        paths: Paths,
+        layer_format: str,
+        map_key: str = "",
+        *,
+        base: LayerStore | None = None,
+    ) -> None:
         self.format = layer_format
         self.map_key = map_key
+        self.base = base
         name = f"{layer_format}+{map_key}" if map_key else layer_format
         self.directory = f"{paths.layers}/{name}"
         self.trash_dir = paths.trash
@@ -87,6 +103,14 @@ class LayerStore:
     def present(self, diff_id: str) -> bool:
         """Whether the layer is there and whole."""
         return trusted(self.layer_dir(diff_id))
+
+    def stats(self, diff_id: str) -> tuple[int, int] | None:
+        """(entries, bytes) of the layer's archive, where they are known."""
+        try:
+            entries, size = os.readlink(f"{self.layer_dir(diff_id)}/stats").split()
+            return int(entries), int(size)
+        except (OSError, ValueError):
+            return None
 
     def lock(self, diff_id: str) -> int:
         """The lock under which one process at a time makes or removes this layer; waits for it."""

@@ -392,7 +392,10 @@ NUL = b"\0"
 
 
 def _records(data: bytes, into: dict[bytes, bytes]) -> dict[bytes, bytes]:
-    """Parse pax records ("<length> <key>=<value>\\n") over a copy of INTO; raises LayerError."""
+    """Parse pax records ("<length> <key>=<value>\\n") over a copy of INTO; raises LayerError.
+
+    A key without a value takes back what a header before said; an extended attribute may be empty.
+    """
     out = dict(into)
     at = 0
     while at < len(data):
@@ -403,7 +406,7 @@ def _records(data: bytes, into: dict[bytes, bytes]) -> dict[bytes, bytes]:
         key, equals, value = record[:-1].partition(b"=")
         if length < 5 or at + length > len(data) or record[-1:] != b"\n" or not (equals and key):
             raise LayerError("cannot unpack layer: an extended header is malformed")
-        if value:
+        if value or key.startswith(b"SCHILY.xattr."):
             out[key] = value
         else:
             out.pop(key, None)

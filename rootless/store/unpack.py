@@ -1,4 +1,5 @@
-"""Layers unpacked from blobs: one worker process per layer, in the realm, several at a time.
+"""Layers unpacked from blobs, or made for an ID map from those without: one worker process per layer, in the
+realm, several at a time.
 
 Owns single flight (a lock per diff ID across processes), starting workers and reading how they ended.
 The worker hashes what it reads, so a blob on disk is verified by the same pass; a layer is never
@@ -9,17 +10,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from rootless import errors, jsonc
-from rootless.errors import LayerError, RootlessError, StorageError
 from rootless.linux import proc
 
-from . import files
+from . import files, worker
 from .blobs import BlobStore
-from .layers import LayerStore
+from .layers import SHARED, LayerStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     from .images import ImageRecord
+    from .treecopy import Owners
 
     class Realm(Protocol):
         """What the engine's context gives."""
@@ -45,9 +43,8 @@ if TYPE_CHECKING:
 
     Run = Callable[[Sequence[str], Mapping[int, int], str], int]
 
-WORKER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "unpack_worker.py")
-_RESULT_FD = 3
-_starting = threading.Lock()
+_HERE = os.path.dirname(os.path.abspath(__file__))
+WORKER, REMAPPER = f"{_HERE}/unpack_worker.py", f"{_HERE}/remap_worker.py"
 
 
 class Unpacked:
@@ -90,6 +87,46 @@ def unpack(
 
     Raises LayerError, DigestMismatchError, NoSpaceError, StorageError; then nothing is left of it.
     """
+    result = _once(
+        layers, diff_id, lambda out: _work(layers, diff_id, blob, run, out, digest, size)
+    )
+    if result is None:
+        return None
+    return Unpacked(diff_id, result["size"], result["entries"], result["skipped"])
+
+
+def derive(
+    layers: LayerStore, name: str, diff_ids: Sequence[str], run: Run, owners: Owners
+) -> None:
+    """Make NAME of LAYERS with other OWNERS out of the layers DIFF_IDS of their base, unless it is present.
+
+    NAME is a diff ID, then that layer is copied, or of images without data a chain ID.
+    Raises IdMapError, NoSpaceError, StorageError; then nothing is left of it.
+    """
+    base = layers.base
+    assert base is not None
+    uids, gids = owners.words()
+    options = [f"--uids={uids}", f"--gids={gids}", f"--boot-id={proc.boot_id()}"]
+    if layers.format == SHARED:
+        options.append(f"--data={base.directory}")
+    sources = [base.path(diff_id) for diff_id in diff_ids]
+
+    def work(out: str) -> dict[str, Any]:
+        argv = worker.command(REMAPPER, f"--out={out}", *options, *sources)
+        held = [(diff_id, base.lock(diff_id)) for diff_id in sorted(set(diff_ids))]
+        try:  # nobody removes them meanwhile
+            return worker.run(argv, run, "", f"make layer {name} for {layers.map_key}")
+        finally:
+            for diff_id, lock in held:
+                base.unlock(diff_id, lock)
+
+    _once(layers, name, work)
+
+
+def _once(
+    layers: LayerStore, diff_id: str, work: Callable[[str], dict[str, Any]]
+) -> dict[str, Any] | None:
+    """What WORK(new directory) said, the layer being in place; None where somebody else made it."""
     try:
         held = layers.lock(diff_id)
     except OSError as error:
@@ -97,23 +134,23 @@ def unpack(
     try:
         if layers.present(diff_id):
             return None
-        return _unpack_locked(layers, diff_id, blob, run, digest, size)
+        return _made(layers, diff_id, work)
     except OSError as error:
         raise files.failure(f"unpack layer {diff_id}", error) from None
     finally:
         layers.unlock(diff_id, held)
 
 
-def _unpack_locked(
-    layers: LayerStore, diff_id: str, blob: int, run: Run, digest: str, size: int
-) -> Unpacked:
+def _made(
+    layers: LayerStore, diff_id: str, work: Callable[[str], dict[str, Any]]
+) -> dict[str, Any]:
     final = layers.layer_dir(diff_id)
     out = f"{final}.tmp"
     layers.discard(out)  # left by a crash: we hold the lock
     os.mkdir(out, 0o700)
     done = False
     try:
-        result = _work(layers, diff_id, blob, run, out, digest, size)
+        result = work(out)
         if os.path.lexists(final):  # of an earlier boot, or half deleted
             layers.discard(final)
         os.rename(out, final)
@@ -121,16 +158,13 @@ def _unpack_locked(
     finally:
         if not done:
             layers.discard(out)
-    return Unpacked(diff_id, result["size"], result["entries"], result["skipped"])
+    return result
 
 
 def _work(
     layers: LayerStore, diff_id: str, blob: int, run: Run, out: str, digest: str, size: int
 ) -> dict[str, Any]:
-    argv = [
-        sys.executable,
-        "-I",
-        "-S",
+    argv = worker.command(
         WORKER,
         f"--out={out}",
         f"--diff-id={diff_id}",
@@ -139,65 +173,28 @@ def _work(
         f"--format={layers.format}",
         f"--boot-id={proc.boot_id()}",
         *(f"--site={path}" for path in accelerators()),
-    ]
-    receiving, sending = os.pipe2(os.O_CLOEXEC)
-    try:
-        with _starting:
-            pid = run(argv, {0: blob, _RESULT_FD: sending}, layers.map_key)
-        os.close(sending)
-        sending = -1
-        line = b""
-        while not line.endswith(b"\n"):
-            data = os.read(receiving, 65536)
-            if not data:
-                break
-            line += data
-    finally:
-        os.close(receiving)
-        if sending >= 0:
-            os.close(sending)
-    try:
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:  # not our child: the launcher cloned it for a nested map
-        status = 0
-    return _result(line, diff_id, status)
-
-
-def _result(line: bytes, diff_id: str, status: int) -> dict[str, Any]:
-    if not line:
-        raise StorageError(
-            f"cannot unpack layer {diff_id}: the unpacking process ended with status {status}"
-        )
-    result: dict[str, Any] = jsonc.loads(line)
-    if "error" in result:
-        raise _error_class(result["error"])(result["message"], hint=result["hint"])
-    return result
-
-
-def _error_class(slug: str) -> type[RootlessError]:
-    for kind in vars(errors).values():
-        if isinstance(kind, type) and issubclass(kind, RootlessError) and kind.slug == slug:
-            return kind
-    return LayerError
+    )
+    return worker.run(argv, run, layers.map_key, f"unpack layer {diff_id}", {0: blob})
 
 
 def unpack_layers(
     ctx: Realm,
     record: ImageRecord,
     diff_ids: Iterable[str],
-    map_key: str = "",
+    layers: LayerStore | None = None,
     on_done: Callable[[Unpacked], None] | None = None,
 ) -> None:
-    """Unpack layers of an image from its blobs, as many at a time as there are cores.
+    """Unpack layers of an image from its blobs to LAYERS, as many at a time as there are cores.
 
     ON_DONE is called from the threads.  All layers are tried; the first error is raised.
     """
-    layers = ctx.layers(map_key)
+    layers = layers or ctx.layers()
     descriptors = dict(zip(record.diff_ids, record.layers))
     wanted = list(dict.fromkeys(diff_ids))
     lease = ctx.blobs.lease()
 
     def one(diff_id: str) -> None:
+        assert layers is not None
         if layers.present(diff_id):
             return
         descriptor = descriptors[diff_id]

@@ -2,7 +2,7 @@
 
     --out=DIRECTORY   made by the caller, empty; the layer's tree becomes its subdirectory fs
     --diff-id=DIGEST  of the uncompressed stream; --digest=DIGEST and --size=BYTES of the compressed one
-    --format=NAME     how whiteouts are stored; "overlay"
+    --format=NAME     how whiteouts are stored; "overlay" or "files" (layerwriter.py)
     --boot-id=ID      for the trust marker (layers.py)
     --site=DIRECTORY  further import path (repeatable), where isal or zstandard may be
 
@@ -17,14 +17,14 @@ from __future__ import annotations
 
 import _signal
 import os
+import stat
 import sys
 
 if __name__ == "__main__":
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
-from rootless import jsonc
 from rootless.errors import DigestMismatchError, LayerError, RootlessError
-from rootless.store import files
+from rootless.store import files, ownership, worker
 from rootless.store.decompress import Source, fd_reader
 from rootless.store.layerwriter import LayerWriter
 from rootless.store.tarreader import TarReader
@@ -33,8 +33,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-RESULT_FD = 3
-FORMATS = ("overlay",)
+FORMATS = ("overlay", "files")
 
 
 def main(argv: list[str]) -> int:
@@ -57,9 +56,10 @@ def main(argv: list[str]) -> int:
         return _fail(out, files.failure(f"unpack layer {options['diff_id']}", error))
     except MemoryError:
         return _fail(out, LayerError(f"cannot unpack layer {options['diff_id']}: out of memory"))
+    os.symlink(f"{result['entries']} {result['size']}", "stats", dir_fd=directory)
     os.symlink(options["boot_id"], "boot", dir_fd=directory)
-    _report(result)
-    _sync_later(directory)
+    worker.report(result)
+    worker.sync_later(directory)
     return 0
 
 
@@ -68,11 +68,15 @@ def _unpack(directory: int, options: dict[str, str]) -> dict[str, Any]:
         raise LayerError(f"cannot unpack layer: unknown format {options.get('format')!r}")
     os.mkdir("fs", 0o755, dir_fd=directory)
     root = os.open("fs", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=directory)
+    if os.fstat(root).st_mode & stat.S_ISGID:  # inherited, and the group with it
+        os.fchown(root, 0, 0)
     os.fchmod(root, 0o755)
     source = Source(fd_reader(0))
     try:
         reader = TarReader(source.next_chunk)
-        writer = LayerWriter(root, squash=_single_id())
+        journal = f"{options['out']}/{ownership.JOURNAL}"
+        recorder = ownership.Recorder(journal) if ownership.one_id() else None
+        writer = LayerWriter(root, recorder=recorder, layer_format=options["format"])
         writer.apply(reader)
         reader.drain()
         writer.close()
@@ -100,46 +104,12 @@ def _check(what: str, expected: str, actual: str) -> None:
         raise DigestMismatchError(f"cannot verify {what} {expected}: its digest is {actual}")
 
 
-def _single_id() -> bool:
-    """Whether only the caller's own ID is mapped, so that every file can only be theirs."""
-    lines = files.read("/proc/self/uid_map").split(b"\n")
-    return sum(int(line.split()[2]) for line in lines if line) == 1
-
-
-def _report(result: dict[str, Any]) -> None:
-    files.write_all(RESULT_FD, jsonc.dumps(result).encode() + b"\n")
-
-
 def _fail(out: str, error: RootlessError) -> int:
     import shutil
 
     shutil.rmtree(out, ignore_errors=True)
-    _report({"error": error.slug, "message": error.message, "hint": error.hint})
+    worker.report_error(error)
     return 1
-
-
-def _sync_later(directory: int) -> None:
-    """In a child that outlives us, wait for the disk and mark the layer; nobody waits for that."""
-    if os.fork():
-        return
-    try:
-        os.setsid()
-        null = os.open("/dev/null", os.O_RDWR)
-        for fd in (0, 1, 2, RESULT_FD):
-            os.dup2(null, fd)
-        os.chdir("/")
-        _syncfs(directory)
-        os.close(os.open("synced", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, dir_fd=directory))
-    finally:
-        os._exit(0)
-
-
-def _syncfs(fd: int) -> None:
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.syncfs(fd) != 0:
-        raise OSError(ctypes.get_errno(), "syncfs")
 
 
 if __name__ == "__main__":

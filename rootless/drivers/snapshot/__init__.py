@@ -8,15 +8,32 @@ from __future__ import annotations
 
 from rootless.errors import HostError, UsageError
 
-from .overlay import OverlayDriver
-
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rootless.facts import HostFacts
 
     from .base import SnapshotDriver
 
-REGISTRY: dict[str, type[SnapshotDriver]] = {"overlay": OverlayDriver}
+# name -> (module, class): a run imports only the driver that it uses
+REGISTRY = {
+    "overlay": ("overlay", "OverlayDriver"),
+    "fuse-overlayfs": ("fuse_overlayfs", "FuseOverlayfsDriver"),
+    "fusepy": ("fusepy", "FusepyDriver"),
+    "copy": ("copy", "CopyDriver"),
+}
+
+
+def driver(name: str) -> SnapshotDriver:
+    """The driver called NAME, whether it works here or not; raises UsageError for an unknown one."""
+    if name not in REGISTRY:
+        raise UsageError(
+            f"unknown storage driver {name!r}: known are auto, {', '.join(REGISTRY)}",
+            hint="correct storage.driver in the configuration",
+        )
+    module, kind = REGISTRY[name]
+    found = __import__(f"{__name__}.{module}", fromlist=[kind])
+    made: SnapshotDriver = getattr(found, kind)()
+    return made
 
 
 def choose(wanted: str, facts: HostFacts) -> SnapshotDriver:
@@ -24,18 +41,13 @@ def choose(wanted: str, facts: HostFacts) -> SnapshotDriver:
 
     Raises UsageError for an unknown name, HostError with a hint where no driver works.
     """
-    if wanted not in ("", "auto", *REGISTRY):
-        raise UsageError(
-            f"unknown storage driver {wanted!r}: known are auto, {', '.join(REGISTRY)}",
-            hint="correct storage.driver in the configuration",
-        )
     names = list(REGISTRY) if wanted in ("", "auto") else [wanted]
     failed = []
     for name in names:
-        driver = REGISTRY[name]()
-        probe = driver.probe(facts)
+        one = driver(name)
+        probe = one.probe(facts)
         if probe.usable:
-            return driver
+            return one
         failed.append((name, probe))
     name, probe = failed[0]
     raise HostError(f"cannot use storage driver {name}: {probe.reason}", hint=probe.hint)

@@ -7,14 +7,14 @@ devices, which a user namespace may make since 5.8.
 
 from __future__ import annotations
 
-from .base import Probe, SnapshotDriver
+from .base import OVERLAY, Assembly, Probe, SnapshotDriver
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rootless.facts import HostFacts
     from rootless.plan.tape import Op
+
+    from .base import Tree
 
 OPTIONS = "userxattr"
 
@@ -23,7 +23,11 @@ class OverlayDriver(SnapshotDriver):
     """Layers as lower directories of one overlay mount."""
 
     name = "overlay"
-    layer_format = "overlay"
+    reads_data = True
+
+    def layer_format(self, facts: HostFacts) -> str:  # noqa: ARG002  (the kernel knows one)
+        """The kernel's own."""
+        return OVERLAY
 
     def probe(self, facts: HostFacts) -> Probe:
         """Usable where a trial mount worked."""
@@ -39,15 +43,19 @@ class OverlayDriver(SnapshotDriver):
             )
         return Probe(False, reason, hint)
 
-    def plan(
-        self,
-        lowers: Sequence[str],
-        upper: str,
-        work: str,
-        merged: str,
-        facts: HostFacts,  # noqa: ARG002
-    ) -> list[Op]:
+    def plan(self, tree: Tree, facts: HostFacts) -> Assembly:  # noqa: ARG002
         """One overlay mount; a container of no layers at all is its upper directory alone."""
-        if not lowers:
-            return [("root_bind", (upper, merged))]
-        return [("overlay", (list(lowers), upper, work, merged, OPTIONS))]
+        ops: list[Op] = []
+        if tree.upper:
+            # Made in the container's namespaces they belong to its root, whose "/" shows upper's owner.
+            ops += [("mkdir_host", (tree.upper, 0o755)), ("mkdir_host", (tree.work, 0o700))]
+        if not tree.lowers:
+            ops.append(("root_bind", (tree.upper, tree.merged)))
+        elif not tree.upper and len(tree.lowers) == 1 and not tree.data:
+            ops.append(("root_bind", (tree.lowers[0], tree.merged)))
+            ops.append(("remount", ("/", 1, 0, 0)))
+        else:
+            work = tree.work if tree.upper else ""
+            lowers = [*tree.lowers, "", *tree.data] if tree.data else tree.lowers
+            ops.append(("overlay", (lowers, tree.upper, work, tree.merged, OPTIONS)))
+        return Assembly(ops)

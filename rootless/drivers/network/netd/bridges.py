@@ -1,0 +1,250 @@
+"""Bridges of the realm: one per network, made with its first endpoint and removed after its last.
+
+Owns interface indexes, names and addresses in the realm's namespace and in the containers'; who is attached
+to what is endpoints.py's business.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from rootless.linux.netlink import Batch, Link, Netlink
+
+from .rules import FIRST_INDEX, put_sysctl
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rootless.linux.nftables import Nft
+    from rootless.plan.network import NetworkDef
+
+    from .realm import Realm
+
+MTU_OPTIONS = ("mtu", "com.docker.network.driver.mtu")
+NAME_OPTION = "com.docker.network.bridge.name"
+ICC_OPTION = "com.docker.network.bridge.enable_icc"
+DEFAULT_MTU = 1500
+# The whole machine has room for 1024 neighbours (net.ipv4.neigh.default.gc_thresh3), fewer than what forty
+# containers have that know one another.  One that is not used makes room after these times and 5 s, not 50 s.
+NEIGHBOUR = (("base_reachable_time_ms", "2000"), ("delay_first_probe_time", "1"))
+
+
+def mtu_of(network: NetworkDef) -> int:
+    """The size of packets on a network, in bytes."""
+    for option in MTU_OPTIONS:
+        if network.options.get(option, "").isdigit():
+            return int(network.options[option])
+    return DEFAULT_MTU
+
+
+def mac_of(address: str) -> str:
+    """The hardware address that goes with an IPv4 address, so that both are new or old together."""
+    number = int(ipaddress.ip_address(address)) & 0xFFFFFFFF
+    return "02:42:" + ":".join(f"{byte:02x}" for byte in number.to_bytes(4, "big"))
+
+
+class Plug:
+    """One interface in a container: what it is called there, its addresses and default routes."""
+
+    __slots__ = ("addresses", "gateways", "mac", "name")
+
+    def __init__(
+        self, name: str, mac: str, addresses: list[tuple[str, int]], gateways: list[str]
+    ) -> None:
+        self.name = name
+        self.mac = mac
+        self.addresses = addresses
+        self.gateways = gateways
+
+
+class Bridges:
+    """The realm's bridges and the containers' interfaces on them."""
+
+    def __init__(self, realm: Realm, nft: Nft) -> None:
+        self._realm = realm
+        self._nft = nft
+        self._netlink = realm.call(Netlink)
+        self._next = FIRST_INDEX
+        self._made: dict[str, int] = {}  # network ID -> index
+        self._names: dict[str, str] = {}  # network ID -> name of the interface
+
+    def close(self) -> None:
+        """Close the connection to the kernel; interfaces stay."""
+        self._netlink.close()
+
+    def links(self) -> list[Link]:
+        """The interfaces in the realm; indexes that are in use are not used again."""
+        found = self._netlink.links()
+        self._next = max([self._next, *(link.index + 1 for link in found)])
+        return found
+
+    def adopt(self, network: NetworkDef, link: Link) -> None:
+        """Take over the bridge that an earlier service made for NETWORK."""
+        self._made[network.id] = link.index
+        self._names[network.id] = link.name
+        self._enter(network, link.name)
+
+    def owns(self, index: int) -> bool:
+        """Whether an interface is one of the bridges that are kept."""
+        return index in self._made.values()
+
+    def name_of(self, network: NetworkDef) -> str:
+        """The name of a network's bridge, at most 15 characters."""
+        return network.options.get(NAME_OPTION, "")[:15] or f"br-{network.id[:12]}"
+
+    def ensure(self, network: NetworkDef) -> int:
+        """The index of NETWORK's bridge, which is made if it is not there; raises OSError."""
+        if network.id in self._made:
+            return self._made[network.id]
+        index, name = self._index(), self.name_of(network)
+        batch = Batch()
+        batch.bridge(name, index, self._bridge_mac(network), mtu_of(network))
+        self._netlink.send(batch)
+        try:
+            self._address(network, index, name)
+            self._enter(network, name)
+        except BaseException:
+            self.remove_link(index)
+            raise
+        self._made[network.id] = index
+        self._names[network.id] = name
+        return index
+
+    def _address(self, network: NetworkDef, index: int, name: str) -> None:
+        if network.of_version(6) is not None:  # rules.py switches it off for new interfaces
+            self._realm.call(put_sysctl, f"ipv6/conf/{name}/disable_ipv6", "0")
+        batch = Batch()
+        for subnet in network.subnets:
+            if subnet.gateway:
+                prefix = ipaddress.ip_network(subnet.subnet).prefixlen
+                batch.address(index, subnet.gateway, prefix)
+        self._netlink.send(batch)
+
+    def _bridge_mac(self, network: NetworkDef) -> str:
+        subnet = network.of_version(4)
+        if subnet is not None and subnet.gateway:
+            return mac_of(subnet.gateway)
+        return "02:42:" + ":".join(network.id[n : n + 2] for n in (0, 2, 4, 6))
+
+    def _enter(self, network: NetworkDef, name: str) -> None:
+        lines = [
+            f"add element inet rootless subnets{subnet.version} {{ {subnet.subnet} }}"
+            for subnet in network.subnets
+        ]
+        if not network.internal:
+            lines.append(f'add element inet rootless outward {{ "{name}" }}')
+        self._nft.run("\n".join(lines) + "\n")
+
+    def drop(self, network: NetworkDef) -> None:
+        """Remove a network's bridge, if there is one."""
+        index = self._made.pop(network.id, 0)
+        name = self._names.pop(network.id, "")
+        if not index:
+            return
+        lines = [
+            f"delete element inet rootless subnets{subnet.version} {{ {subnet.subnet} }}"
+            for subnet in network.subnets
+        ]
+        if not network.internal:
+            lines.append(f'delete element inet rootless outward {{ "{name}" }}')
+        self._nft.run("\n".join(lines) + "\n")
+        self.remove_link(index)
+
+    def plug(self, network: NetworkDef, net_fd: int, plug: Plug) -> int:
+        """Connect the namespace NET_FD to a network; the index of our end.
+
+        It need not send yet, see settle().  Raises OSError, and then nothing is left of it.
+        """
+        master = self.ensure(network)
+        index = self._index()
+        batch = Batch()
+        batch.veth(
+            f"v{index:x}",
+            index,
+            plug.name,
+            index,
+            peer_fd=net_fd,
+            peer_mac=plug.mac,
+            mtu=mtu_of(network),
+            master=master,
+        )
+        if network.options.get(ICC_OPTION) == "false":
+            batch.isolate(index)
+        try:
+            self._netlink.send(batch)
+            self._realm.within(net_fd, _configure, index, plug)
+        except BaseException:
+            self.remove_link(index)
+            raise
+        return index
+
+    def settle(self, networks: Iterable[NetworkDef], net_fd: int, indexes: Iterable[int]) -> None:
+        """Wait until what was plugged into NET_FD, and its NETWORKS' bridges, really send.
+
+        The kernel works on that by itself, so what else there is to do is better done before.
+        """
+        indexes = list(indexes)
+        self._realm.within(net_fd, _await_running, indexes)
+        for index in [*indexes, *(self._made[network.id] for network in networks)]:
+            self._netlink.await_running(index)
+
+    def default_route(self, net_fd: int, gateways: list[str]) -> None:
+        """Make GATEWAYS (one per family) the container's default routes, whatever they were."""
+        self._realm.within(net_fd, _reroute, gateways)
+
+    def remove_link(self, index: int) -> None:
+        """Remove one of the realm's interfaces, and with it its peer; one that is gone is fine."""
+        batch = Batch()
+        batch.delete_link(index)
+        self._netlink.send(batch)
+
+    def _index(self) -> int:
+        self._next += 1
+        return self._next - 1
+
+
+def _configure(index: int, plug: Plug) -> None:
+    """In the container's namespace: addresses, up, default routes."""
+    versions = {6 if ":" in address else 4 for address, _ in plug.addresses}
+    put_sysctl(f"ipv6/conf/{plug.name}/accept_dad", "0")
+    put_sysctl(f"ipv6/conf/{plug.name}/accept_ra", "0")
+    put_sysctl(f"ipv6/conf/{plug.name}/disable_ipv6", "0" if 6 in versions else "1")
+    for version in versions:
+        for setting, value in NEIGHBOUR:
+            put_sysctl(f"ipv{version}/neigh/{plug.name}/{setting}", value)
+    batch = Batch()
+    batch.set_link(index)
+    for address, prefix in plug.addresses:
+        batch.address(index, address, prefix)
+    for gateway in plug.gateways:
+        batch.route("::/0" if ":" in gateway else "0.0.0.0/0", gateway=gateway)
+    connection = Netlink()
+    try:
+        connection.send(batch)
+    finally:
+        connection.close()
+
+
+def _await_running(indexes: list[int]) -> None:
+    connection = Netlink()
+    try:
+        for index in indexes:
+            connection.await_running(index)
+    finally:
+        connection.close()
+
+
+def _reroute(gateways: list[str]) -> None:
+    batch = Batch()
+    for version in (4, 6):
+        batch.delete_default(version)
+    connection = Netlink()
+    try:
+        connection.send(batch)
+        batch = Batch()
+        for gateway in gateways:
+            batch.route("::/0" if ":" in gateway else "0.0.0.0/0", gateway=gateway)
+        connection.send(batch)
+    finally:
+        connection.close()

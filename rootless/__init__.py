@@ -6,9 +6,11 @@ Holds the version and the layer map, imports nothing.  Imports only go down; tes
     engine/              L6  use cases; the only code that combines the rest
     builder/             L5  Dockerfile to layers
     runtime/ registry/   L4  lifecycle of processes; distribution client
-    drivers/ hpc/ store/ L3  what varies by host; what is on disk
+    drivers/ hpc/        L3  what varies by host
+    store/               L3  what is on disk, below the drivers, which fill and show it
     plan/                L2  pure: request + image config + host facts to spec to tape
-    oci/ config/ linux/  L1  types of the specs; settings; the kernel
+    config/              L1  settings and places, which ask the kernel about both
+    oci/ linux/          L1  types of the specs; the kernel
     facts jsonc errors   L0  values
 """
 
@@ -16,9 +18,11 @@ __version__ = "0.1.0"
 
 LAYERS = (
     ("errors", "facts", "jsonc"),
-    ("oci", "config", "linux"),
+    ("oci", "linux"),
+    ("config",),
     ("plan",),
-    ("drivers", "hpc", "store"),
+    ("store",),
+    ("drivers", "hpc"),
     ("runtime", "registry"),
     ("builder",),
     ("engine",),

@@ -4,9 +4,9 @@
 A table of constants, read by the dispatcher, the parsers, the help and man pages and the completions.
 Nothing here imports a verb.
 
-A row is (module, summary, usage, option set, least arguments, most arguments (-1: any), group, cold).
+A row is (module[.function], summary, usage, option set, least arguments, most arguments (-1: any), group, cold).
 A cold command is parsed by click, which is worth its start-up time there; `main(args, env) -> int` of
-the named module in rootless.cli does the work.
+the named module in rootless.cli (or the named function) does the work.
 """
 
 from __future__ import annotations
@@ -33,8 +33,13 @@ TABLE: dict[str, Row] = {
     "help": ("helppage", "Show help about a command", "[COMMAND]", "none", 0, -1, COMMON, True),
     "attach": ("attach", "Attach the terminal to a running container", "[OPTIONS] CONTAINER", "attach", 1, 1, OTHER, False),
     "completion": ("completion", "Print the completion script for a shell", "bash|zsh|fish", "none", 1, 1, OTHER, True),
+    "commit": ("commit", "Make a new image of a container's changes", "[OPTIONS] CONTAINER [REPOSITORY[:TAG]]", "commit", 1, 2, OTHER, True),
+    "cp": ("cp", "Copy files between a container and the host", "[OPTIONS] CONTAINER:SRC_PATH DEST_PATH|-", "cp", 2, 2, OTHER, True),
     "create": ("create", "Create a new container", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "create", 1, -1, OTHER, False),
-    "inspect": ("inspect", "Show everything known about containers and images", "[OPTIONS] NAME|ID [NAME|ID...]", "inspect", 1, -1, OTHER, False),
+    "diff": ("diff", "Show what a container changed in its filesystem", "CONTAINER", "none", 1, 1, OTHER, True),
+    "export": ("export", "Write a container's filesystem as a tar archive", "[OPTIONS] CONTAINER", "export", 1, 1, OTHER, True),
+    "import": ("import_", "Make an image of a root filesystem's tar archive", "[OPTIONS] FILE|- [REPOSITORY[:TAG]]", "import", 1, 2, OTHER, True),
+    "inspect": ("inspect", "Show everything known about containers, images, networks and volumes", "[OPTIONS] NAME|ID [NAME|ID...]", "inspect", 1, -1, OTHER, False),
     "kill": ("kill", "Kill running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "kill", 1, -1, OTHER, False),
     "load": ("load", "Load images from an archive", "[OPTIONS]", "load", 0, 0, OTHER, True),
     "logs": ("logs", "Show what a container has printed", "[OPTIONS] CONTAINER", "logs", 1, 1, OTHER, False),
@@ -48,20 +53,43 @@ TABLE: dict[str, Row] = {
     "tag": ("tag", "Give an image a further name", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "none", 2, 2, OTHER, False),
     "top": ("top", "List the processes of a container", "CONTAINER [ps OPTIONS]", "none", 1, -1, OTHER, False),
     "wait": ("wait", "Wait until containers end and print their exit codes", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
+    "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
     "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
+    "container prune": ("prune.containers", "Remove all stopped containers", "[OPTIONS]", "prune", 0, 0, MANAGEMENT, True),
+    "image prune": ("prune.images", "Remove unused images", "[OPTIONS]", "image-prune", 0, 0, MANAGEMENT, True),
+    "system prune": ("prune.system", "Remove unused data", "[OPTIONS]", "system-prune", 0, 0, MANAGEMENT, True),
+    "system reset": ("prune.reset", "Remove everything that rootless keeps", "[OPTIONS]", "reset", 0, 0, MANAGEMENT, True),
+    "system df": ("df", "Show how much room things take", "[OPTIONS]", "df", 0, 0, MANAGEMENT, True),
+    "network connect": ("network.connect", "Connect a container to a network", "[OPTIONS] NETWORK CONTAINER", "network-connect", 2, 2, MANAGEMENT, True),
+    "network create": ("network.create", "Create a network", "[OPTIONS] NETWORK", "network-create", 1, 1, MANAGEMENT, True),
+    "network disconnect": ("network.disconnect", "Disconnect a container from a network", "[OPTIONS] NETWORK CONTAINER", "network-disconnect", 2, 2, MANAGEMENT, True),
+    "network inspect": ("network.inspect", "Show everything known about networks", "[OPTIONS] NETWORK [NETWORK...]", "network-inspect", 1, -1, MANAGEMENT, False),
+    "network ls": ("network.ls", "List networks", "[OPTIONS]", "network-ls", 0, 0, MANAGEMENT, False),
+    "network prune": ("prune.networks", "Remove unused networks", "[OPTIONS]", "prune", 0, 0, MANAGEMENT, True),
+    "network rm": ("network.rm", "Remove networks", "[OPTIONS] NETWORK [NETWORK...]", "network-rm", 1, -1, MANAGEMENT, True),
+    "volume create": ("volume.create", "Create a volume", "[OPTIONS] [VOLUME]", "volume-create", 0, 1, MANAGEMENT, False),
+    "volume export": ("volume.export", "Write a volume's content as a tar archive", "[OPTIONS] VOLUME", "export", 1, 1, MANAGEMENT, True),
+    "volume import": ("volume.import_", "Unpack a tar archive into a volume", "VOLUME FILE|-", "none", 2, 2, MANAGEMENT, True),
+    "volume inspect": ("volume.inspect", "Show everything known about volumes", "[OPTIONS] VOLUME [VOLUME...]", "format", 1, -1, MANAGEMENT, False),
+    "volume ls": ("volume.ls", "List volumes", "[OPTIONS]", "volume-ls", 0, 0, MANAGEMENT, False),
+    "volume prune": ("prune.volumes", "Remove unused volumes", "[OPTIONS]", "volume-prune", 0, 0, MANAGEMENT, True),
+    "volume rm": ("volume.rm", "Remove volumes", "[OPTIONS] VOLUME [VOLUME...]", "volume-rm", 1, -1, MANAGEMENT, False),
     "image inspect": ("inspect", "Show everything known about images", "[OPTIONS] IMAGE [IMAGE...]", "image-inspect", 1, -1, MANAGEMENT, False),
 }  # fmt: skip
 
 GROUPS: dict[str, str] = {
     "container": "Manage containers",
     "image": "Manage images",
+    "network": "Manage networks",
     "system": "Look at the engine",
+    "volume": "Manage volumes",
 }
 
 ALIASES: dict[str, str] = {
     **{
         f"container {name}": name
         for name in (
+            *("commit", "cp", "diff", "export"),
             *("attach", "create", "exec", "kill", "logs", "port", "ps", "rename", "restart"),
             *("rm", "run", "start", "stop", "top", "wait"),
         )
@@ -76,11 +104,16 @@ ALIASES: dict[str, str] = {
     "image tag": "tag",
     "image pull": "pull",
     "image load": "load",
+    "image import": "import",
     "system info": "info",
+    "network list": "network ls",
+    "network remove": "network rm",
+    "volume list": "volume ls",
+    "volume remove": "volume rm",
 }
 
 # Flags after the first argument belong to what runs in the container (or to ps, for top).
-STOPS_AT_ARGUMENT = ("run", "create", "exec", "top")
+STOPS_AT_ARGUMENT = ("run", "create", "exec", "top", "unshare")
 
 
 class Command:
@@ -123,8 +156,9 @@ class Command:
 
     def load(self) -> Any:
         """The verb's ``main(args, env) -> int``, its module imported now."""
-        name = f"rootless.cli.{self.module}"
-        return getattr(__import__(name, None, None, ("main",)), "main")  # noqa: B009
+        module, _, function = self.module.partition(".")
+        found = __import__(f"rootless.cli.{module}", None, None, ("main",))
+        return getattr(found, function or "main")
 
 
 def find(name: str) -> Command | None:

@@ -25,12 +25,21 @@ if TYPE_CHECKING:
 # What the arguments of a command are; commands not named take none, or nothing we could know.
 CONTAINERS = (
     *("attach", "exec", "kill", "logs", "port", "rename", "restart", "rm", "start", "stop"),
-    *("top", "wait", "container inspect"),
+    *("top", "wait", "container inspect", "commit", "diff", "export"),
 )
 IMAGES = ("create", "images", "rmi", "run", "tag", "image inspect")
 BOTH = ("inspect",)
-STOPPED_TOO = ("inspect", "logs", "port", "rename", "rm", "start", "container inspect", "wait")
-FILE_VALUES = ("cidfile", "env-file", "label-file", "input", "root", "rootfs", "runtime-dir")
+NETWORKS = ("network inspect", "network rm")
+ON_NETWORKS = ("network connect", "network disconnect")
+STOPPED_TOO = (
+    *("inspect", "logs", "port", "rename", "rm", "start", "container inspect", "wait"),
+    *("commit", "diff", "export"),
+)
+# Arguments that are files of the host, and those that are CONTAINER:PATH or files of the host.
+PATHS, COPIED = ("import",), ("cp",)
+FILE_VALUES = (
+    *("cidfile", "env-file", "label-file", "input", "output", "root", "rootfs", "runtime-dir"),
+)
 
 NOTE = "Made by rootless.cli.completion from the tables of commands and options; do not edit."
 
@@ -59,8 +68,12 @@ def _flags(found: list[tables.Option]) -> list[str]:
 def _argument_kind(name: str) -> str:
     if name in BOTH:
         return "both"
+    if name in NETWORKS or name in ON_NETWORKS:
+        return "networks" if name in NETWORKS else "joined"
     if name in CONTAINERS:
         return "all" if name in STOPPED_TOO else "running"
+    if name in PATHS or name in COPIED:
+        return "paths" if name in PATHS else "copied"
     return "images" if name in IMAGES else ""
 
 
@@ -73,6 +86,11 @@ def bash() -> str:
         "__rootless_names() { rootless ps \"$@\" --format '{{.Names}}' 2>/dev/null; }",
         "__rootless_images() {",
         "    rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep -v '<none>'",
+        "}",
+        "__rootless_networks() { rootless network ls --format '{{.Name}}' 2>/dev/null; }",
+        "__rootless_copied() {",
+        '    compgen -f -- "$1"',
+        '    compgen -W "$(__rootless_names -a | sed \'s/$/:/\')" -- "$1"',
         "}",
         "",
         "_rootless() {",
@@ -153,12 +171,21 @@ _BASH_END = (
     '        COMPREPLY=($(compgen -W "$choices" -- "$cur"))',
     "        return",
     "    fi",
+    "    case $kind:$cur in",
+    '        paths:[!-]* | paths:) COMPREPLY=($(compgen -f -- "$cur")); return ;;',
+    "        copied:[!-]* | copied:)",
+    '            COMPREPLY=($(__rootless_copied "$cur"))',
+    "            compopt -o nospace 2>/dev/null",
+    "            return ;;",
+    "    esac",
     "    case $cur:$kind in",
     "        -*) ;;",
     "        *:all) flags=$(__rootless_names -a) ;;",
     "        *:running) flags=$(__rootless_names) ;;",
     "        *:images) flags=$(__rootless_images) ;;",
     '        *:both) flags="$(__rootless_names -a) $(__rootless_images)" ;;',
+    "        *:networks) flags=$(__rootless_networks) ;;",
+    '        *:joined) flags="$(__rootless_networks) $(__rootless_names -a)" ;;',
     "    esac",
     '    COMPREPLY=($(compgen -W "$flags" -- "$cur"))',
     "    if declare -F __ltrim_colon_completions >/dev/null; then",
@@ -177,25 +204,41 @@ def _zsh_text(text: str) -> str:
     return _quoted(text).replace("[", "\\[").replace("]", "\\]").replace(":", "\\:")
 
 
+_ZSH_START = (
+    "__rootless_containers() {",
+    "    local -a names",
+    '    names=(${(f)"$(rootless ps "$@" --format \'{{.Names}}\' 2>/dev/null)"})',
+    "    compadd -a names",
+    "}",
+    "__rootless_images() {",
+    "    local -a names",
+    "    names=(${(f)\"$(rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)\"})",
+    "    compadd -a names",
+    "}",
+    "__rootless_networks() {",
+    "    local -a names",
+    "    names=(${(f)\"$(rootless network ls --format '{{.Name}}' 2>/dev/null)\"})",
+    "    compadd -a names",
+    "}",
+    "__rootless_copied() {",
+    "    local -a names",
+    "    names=(${(f)\"$(rootless ps -a --format '{{.Names}}' 2>/dev/null)\"})",
+    "    compadd -S : -a names",
+    "    _files",
+    "}",
+    "__rootless_words() {",
+    "    local -a words_and_help",
+    "    case $1 in",
+)
+
+
 def zsh() -> str:
     """The script for zsh."""
     lines = [
         "#compdef rootless",
         f"# zsh completion for rootless. {NOTE}",
         "",
-        "__rootless_containers() {",
-        "    local -a names",
-        '    names=(${(f)"$(rootless ps "$@" --format \'{{.Names}}\' 2>/dev/null)"})',
-        "    compadd -a names",
-        "}",
-        "__rootless_images() {",
-        "    local -a names",
-        "    names=(${(f)\"$(rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)\"})",
-        "    compadd -a names",
-        "}",
-        "__rootless_words() {",
-        "    local -a words_and_help",
-        "    case $1 in",
+        *_ZSH_START,
     ]
     top = [(c.name, c.summary) for c in commands.every() if " " not in c.name]
     lines += _zsh_words("''", sorted([*top, *commands.GROUPS.items()]))
@@ -239,6 +282,10 @@ _ZSH_KINDS = {
     "running": "__rootless_containers",
     "images": "__rootless_images",
     "both": "{__rootless_containers -a; __rootless_images}",
+    "networks": "__rootless_networks",
+    "joined": "{__rootless_networks; __rootless_containers -a}",
+    "paths": "_files",
+    "copied": "__rootless_copied",
 }
 
 
@@ -310,8 +357,10 @@ def fish() -> str:
         source = _FISH_KINDS.get(_argument_kind(command.name), "")
         if command.name == "completion":
             source = " ".join(sorted(SCRIPTS))
-        if source:
-            lines.append(f'complete -c rootless -n "{at}" -a "{source}"')
+        if source or command.name in (*PATHS, *COPIED):
+            force = " -F" if command.name in (*PATHS, *COPIED) else ""
+            source = source and f' -a "{source}"'
+            lines.append(f'complete -c rootless -n "{at}"{force}{source}')
     return "\n".join(lines) + "\n"
 
 
@@ -319,7 +368,10 @@ _FISH_KINDS = {
     "all": "(rootless ps -a --format '{{.Names}}' 2>/dev/null)",
     "running": "(rootless ps --format '{{.Names}}' 2>/dev/null)",
     "images": "(rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)",
+    "networks": "(rootless network ls --format '{{.Name}}' 2>/dev/null)",
 }
+_FISH_KINDS["copied"] = "(rootless ps -a --format '{{.Names}}:' 2>/dev/null)"
+_FISH_KINDS["joined"] = f"{_FISH_KINDS['networks']} {_FISH_KINDS['all']}"
 _FISH_KINDS["both"] = f"{_FISH_KINDS['all']} {_FISH_KINDS['images']}"
 
 

@@ -28,8 +28,10 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             request,
             policy=args.get("pull") or "missing",
             pull=session.puller(ctx, quiet=bool(args.get("quiet"))),
-            on_unpack=session.unpack_notice(request),
+            on_unpack=session.unpack_notice(request, quiet=bool(args.get("quiet"))),
+            tell=session.note,
         )
         id_file.write(container.id)
+    session.advise(ctx, args, request, container)
     os.write(1, (container.id + "\n").encode())
     return 0

@@ -96,13 +96,14 @@ def _apply(flags: Parsed, env: dict[str, str]) -> None:
         ("root", "ROOTLESS_STORAGE_ROOT"),
         ("runtime_dir", "ROOTLESS_STORAGE_RUNTIME_DIR"),
         ("log_level", "ROOTLESS_LOG_LEVEL"),
+        ("storage_driver", "ROOTLESS_STORAGE_DRIVER"),
     ):
         text = flags.get(key)
         if text is None:
             continue
-        if key != "log_level":
+        if key in ("root", "runtime_dir"):
             text = os.path.abspath(text)
-        elif text not in ("debug", "info", "warn", "error", "fatal"):
+        elif key == "log_level" and text not in ("debug", "info", "warn", "error", "fatal"):
             raise UsageError(f"unable to parse logging level: {text}")
         env[name] = text
     if flags.get("debug"):

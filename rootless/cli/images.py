@@ -39,12 +39,12 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         found = imagefilter.ImageFilter(ctx, flags, pattern)
         rows = found.select(rows)
         dangling = found.dangling
-    lines = [line for row in rows for line in _lines(row, digests, dangling)]
+    lines = [line for row in rows for line in lines_of(row, digests, dangling)]
     sys.stdout.write(_render(ctx, args, lines, digests))
     return 0
 
 
-def _lines(row: dict[str, Any], digests: bool, dangling: bool | None) -> Iterable[dict[str, Any]]:
+def lines_of(row: dict[str, Any], digests: bool, dangling: bool | None) -> Iterable[dict[str, Any]]:
     """One line per name of an image; with DIGESTS each name with its digest."""
     by_repository: dict[str, list[str]] = {}
     for reference in row["repo_digests"]:

@@ -45,6 +45,7 @@ def page(found: Mapping[str, Any]) -> str:
         f"Storage Driver: {found['Driver'] or '(none: see rootless doctor)'}",
         *(f" {name}: {text}" for name, text in found["DriverStatus"]),
         f"Logging Driver: {found['LoggingDriver']}",
+        f"Network Uplink: {found['NetworkUplink'] or '(none: see rootless doctor)'}",
         f"Cgroup Driver: {found['CgroupDriver']}",
         f"Cgroup Version: {found['CgroupVersion']}",
         "Security Options:",

@@ -50,6 +50,17 @@ def _entry(line: str, path: str, lookup: Callable[[str], str | None] | None) -> 
     return None if value is None else f"{key}={value}"
 
 
+def pairs(flag: str, texts: Iterable[str]) -> dict[str, str]:
+    """The ``key=value`` of a flag that may be given several times; raises UsageError."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals or not key:
+            raise UsageError(f"invalid argument {text!r} for --{flag}: expected key=value")
+        found[key] = value
+    return found
+
+
 def environment(
     files: Iterable[str], flags: Iterable[str], lookup: Callable[[str], str | None]
 ) -> tuple[list[str], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.errors import NotModifiedError, RootlessError
+from rootless.errors import NotFoundError, NotModifiedError, RootlessError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,3 +33,17 @@ def each(names: Iterable[str], act: Callable[[str], object], *, exit_code: int =
         if answer is not None:
             os.write(1, f"{answer}\n".encode())
     return exit_code if failed else 0
+
+
+def remove(names: Iterable[str], act: Callable[[str], object], *, force: bool) -> int:
+    """Call ACT for each name and print the name; with FORCE what is not there is as good as removed."""
+
+    def one(name: str) -> str:
+        try:
+            act(name)
+        except NotFoundError:
+            if not force:
+                raise
+        return name
+
+    return each(names, one)

@@ -99,6 +99,7 @@ _TIMEOUT: Row = (
 )
 _FORMAT_F: Row = ("format", "f", "str", "string", _FORMAT)
 _SIZE_INSPECT: Row = ("size", "s", "bool", "", "Show file sizes of containers")
+_SWARM = "it concerns swarms only"
 _NO_REGISTRY = "platform variants of one image are not kept side by side yet"
 
 SETS: dict[str, tuple[Row, ...]] = {
@@ -106,6 +107,17 @@ SETS: dict[str, tuple[Row, ...]] = {
     "global": (
         ("root", "", "str", "DIR", "Directory of images and containers"),
         ("runtime-dir", "", "str", "DIR", "Directory of sockets and other state of this boot"),
+        (
+            "storage-driver",
+            "",
+            "str",
+            "NAME",
+            "How layers are shown as one tree: auto, overlay, fuse-overlayfs, fusepy or copy",
+            "",
+            None,
+            (),
+            ("auto", "overlay", "fuse-overlayfs", "fusepy", "copy"),
+        ),
         (
             "log-level",
             "l",
@@ -128,6 +140,127 @@ SETS: dict[str, tuple[Row, ...]] = {
         ),
         ("version", "v", "bool", "", "Print the version and quit"),
     ),
+    "commit": (
+        ("author", "a", "str", "string", "Who made it"),
+        ("change", "c", "list", "list", "Dockerfile instruction to apply to the image"),
+        ("message", "m", "str", "string", "Comment of the history entry"),
+        (
+            "pause",
+            "p",
+            "bool",
+            "",
+            "Pause the container meanwhile",
+            "containers are not paused yet",
+        ),
+    ),
+    "cp": (
+        ("archive", "a", "bool", "", "Keep user and group of what is copied into the container"),
+        ("follow-link", "L", "bool", "", "Follow a symbolic link in SRC_PATH"),
+        ("quiet", "q", "bool", "", "Do not tell how much was copied"),
+    ),
+    "export": (("output", "o", "str", "string", "Write to this file instead of stdout"),),
+    "import": (
+        ("change", "c", "list", "list", "Dockerfile instruction to apply to the image"),
+        ("message", "m", "str", "string", "Comment of the history entry"),
+        ("platform", "", "str", "string", "Platform of the image, such as linux/arm64"),
+    ),
+    "prune": (
+        ("filter", "", "filter", "filter", "What to remove, such as until=24h or label=KEY"),
+        ("force", "f", "bool", "", "Do not ask"),
+    ),
+    "image-prune": (
+        ("all", "a", "bool", "", "Remove all unused images, not just those without a name"),
+        ("filter", "", "filter", "filter", "What to remove, such as until=24h or label=KEY"),
+        ("force", "f", "bool", "", "Do not ask"),
+    ),
+    "system-prune": (
+        ("all", "a", "bool", "", "Remove all unused images, not just those without a name"),
+        ("filter", "", "filter", "filter", "What to remove, such as until=24h or label=KEY"),
+        ("force", "f", "bool", "", "Do not ask"),
+        (
+            "volumes",
+            "",
+            "bool",
+            "",
+            "Remove anonymous volumes, too",
+        ),
+    ),
+    "reset": (("force", "f", "bool", "", "Do not ask"),),
+    "volume-create": (
+        ("driver", "d", "str", "string", "Volume driver", "", "local", (), ("local",)),
+        ("label", "", "list", "list", "Set a label: key=value"),
+        ("name", "", "str", "string", "Name of the volume, as the argument"),
+        ("opt", "o", "list", "map", "Set an option of the driver: key=value"),
+    ),
+    "volume-ls": (
+        ("filter", "f", "filter", "filter", "Show volumes for which name=value holds"),
+        ("format", "", "str", "string", _FORMAT_TABLE),
+        ("quiet", "q", "bool", "", "Print volume names only"),
+    ),
+    "volume-rm": (("force", "f", "bool", "", "Missing volumes are no error"),),
+    "volume-prune": (
+        ("all", "a", "bool", "", "Remove all unused volumes, not just anonymous ones"),
+        ("filter", "", "filter", "filter", "What to remove: label=KEY[=VALUE] or label!=KEY"),
+        ("force", "f", "bool", "", "Do not ask"),
+    ),
+    "network-create": (
+        (
+            "attachable",
+            "",
+            "bool",
+            "",
+            "Let containers be connected by hand, as they always can be",
+        ),
+        ("aux-address", "", "list", "map", "Address that no container gets: name=address"),
+        ("config-from", "", "str", "string", "Network to copy the configuration from", _SWARM),
+        ("config-only", "", "bool", "", "Make a configuration only", _SWARM),
+        ("driver", "d", "str", "string", "Network driver", "", "bridge", (), ("bridge",)),
+        ("gateway", "", "list", "strings", "Address of the network's gateway"),
+        ("ingress", "", "bool", "", "Make the routing mesh of a swarm", _SWARM),
+        ("internal", "", "bool", "", "Let nothing out of the network"),
+        (
+            "ip-range",
+            "",
+            "list",
+            "strings",
+            "Part of the subnet that containers get addresses from",
+        ),
+        ("ipam-driver", "", "str", "string", "Who gives addresses: default", "", "default"),
+        ("ipam-opt", "", "list", "map", "Option of the one who gives addresses: key=value"),
+        ("ipv4", "", "bool", "", "Give IPv4 addresses", "", True),
+        ("ipv6", "", "bool", "", "Give IPv6 addresses"),
+        ("label", "", "list", "list", "Set a label: key=value"),
+        ("opt", "o", "list", "map", "Set an option of the driver: key=value"),
+        ("scope", "", "str", "string", "Scope of the network: local"),
+        ("subnet", "", "list", "strings", "Addresses of the network: address/bits"),
+    ),
+    "network-ls": (
+        ("filter", "f", "filter", "filter", "Show networks for which name=value holds"),
+        ("format", "", "str", "string", _FORMAT_TABLE),
+        ("no-trunc", "", "bool", "", "Do not shorten IDs"),
+        ("quiet", "q", "bool", "", "Print network IDs only"),
+    ),
+    "network-inspect": (
+        _FORMAT_F,
+        ("verbose", "v", "bool", "", "Show what there is to know, as it always is"),
+    ),
+    "network-rm": (("force", "f", "bool", "", "Missing networks are no error"),),
+    "network-connect": (
+        ("alias", "", "list", "strings", "Further name of the container on the network"),
+        ("driver-opt", "", "list", "strings", "Option of the endpoint: key=value"),
+        ("gw-priority", "", "int", "int", "Priority of the network's gateway; the highest is used"),
+        ("ip", "", "str", "string", "IPv4 address"),
+        ("ip6", "", "str", "string", "IPv6 address"),
+        ("link", "", "list", "list", "Name of another container, and what to call it: name:alias"),
+        ("link-local-ip", "", "list", "strings", "Link-local address"),
+    ),
+    "network-disconnect": (
+        ("force", "f", "bool", "", "Disconnect from a network that is gone, too"),
+    ),
+    "df": (
+        ("format", "", "str", "string", _FORMAT_TABLE),
+        ("verbose", "v", "bool", "", "Show every image, container and volume"),
+    ),
     "start": (
         ("attach", "a", "bool", "", "Attach to output and forward signals"),
         ("checkpoint", "", "str", "string", "Checkpoint to restore from", "checkpoints need root"),
@@ -146,14 +279,13 @@ SETS: dict[str, tuple[Row, ...]] = {
     "kill": (("signal", "s", "str", "string", "Signal to send instead of KILL"),),
     "rm": (
         ("force", "f", "bool", "", "Kill and remove running containers; missing ones are no error"),
-        ("link", "l", "bool", "", "Remove a link", "links need a network driver"),
+        ("link", "l", "bool", "", "Remove a link: /CONTAINER/ALIAS"),
         (
             "volumes",
             "v",
             "bool",
             "",
-            "Remove anonymous volumes too",
-            "there are no anonymous volumes yet",
+            "Remove the container's anonymous volumes too",
         ),
     ),
     "ps": (
@@ -202,7 +334,7 @@ SETS: dict[str, tuple[Row, ...]] = {
             "",
             None,
             (),
-            ("container", "image"),
+            ("container", "image", "network", "volume"),
         ),
     ),
     "container-inspect": (_FORMAT_F, _SIZE_INSPECT),

@@ -14,7 +14,7 @@ from .rows import Sheet, render
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .parse import Parsed
@@ -87,7 +87,7 @@ def make_sheet(ctx: Context, *, trunc: bool, size: bool) -> Sheet:
             "RunningFor": lambda row: (
                 units.human_duration(max(0.0, now / units.SECOND - row["created"])) + " ago"
             ),
-            "Ports": lambda row: ", ".join(row["ports"]),
+            "Ports": lambda row: ports(row["ports"]),
             "State": lambda row: row["status"],
             "Status": lambda row: states.status(row["state"], now),
             "Size": lambda row: _size(ctx, row) if size else "0B",
@@ -137,6 +137,37 @@ def labels(found: Mapping[str, str]) -> str:
     return ",".join(f"{key}={found[key]}" for key in sorted(found))
 
 
+def ports(found: Sequence[tuple[int, str, str, int]]) -> str:
+    """Ports as Docker shows them: neighbours that are the same inside and outside in one, others singly."""
+    if not found:
+        return ""
+    groups: dict[tuple[str, str], list[int]] = {}
+    ended: list[str] = []
+    moved: list[str] = []
+    for number, protocol, address, outside in sorted(found, key=lambda p: (p[0], p[2], p[3], p[1])):
+        if address and outside != number:
+            moved.append(f"{_joined(address, str(outside))}->{number}/{protocol}")
+            continue
+        group = groups.setdefault((address, protocol), [number, number])
+        if number == group[1] + 1:
+            group[1] = number
+        elif number > group[1]:
+            ended.append(_group(address, protocol, group))
+            groups[address, protocol] = [number, number]
+    ended += [_group(address, protocol, group) for (address, protocol), group in groups.items()]
+    return ", ".join([*ended, *moved])
+
+
+def _group(address: str, protocol: str, group: list[int]) -> str:
+    first, last = group
+    shown = str(first) if first == last else f"{first}-{last}"
+    return f"{_joined(address, shown)}->{shown}/{protocol}" if address else f"{shown}/{protocol}"
+
+
+def _joined(address: str, port: str) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def mounts(row: Mapping[str, Any], trunc: bool) -> str:
     """Names of volumes and sources of binds, cut to 15 characters."""
     names = [str(mount.get("source") or "") for mount in row["mounts"]]
@@ -146,7 +177,9 @@ def mounts(row: Mapping[str, Any], trunc: bool) -> str:
 
 
 def _size(ctx: Context, row: Mapping[str, Any]) -> str:
-    written = listing.tree_size(f"{row['dir']}/upper")
+    from rootless.engine import usage
+
+    written = usage.writable(ctx, [ctx.containers.get(row["id"])])[0]
     shown = units.human_size(written)
     whole = listing.image_size(ctx, row["image_id"]) + written
     return f"{shown} (virtual {units.human_size(whole)})"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.errors import ImageNotFoundError, ReferenceError_, UsageError
+from rootless.errors import ImageNotFoundError, ReferenceError_, RootlessError, UsageError
 
 from . import filters
 
@@ -38,6 +38,12 @@ class PsFilter:
                 raise UsageError(f"invalid filter 'exited={value}'", exit_code=1)
         filters.boolean("is-task", self.filters.get("is-task"))
         self.ancestors = {value: self._image_ids(value) for value in self.filters.get("ancestor")}
+        self.ports = {
+            value: _ports(key, value)
+            for key in ("expose", "publish")
+            for value in self.filters.get(key)
+        }
+        self.networks = {value: self._network(value) for value in self.filters.get("network")}
         self.names: dict[str, Callable[[str], bool]] = {
             value: filters.pattern(value)
             for key in ("name", "id")
@@ -74,7 +80,7 @@ class PsFilter:
                 row["status"] in ("exited", "dead")
                 and int(row["state"].get("exitCode") or 0) == int(value)
             ),
-            "expose": lambda row, value: _has_port(row["image_config"], row["request"], value),
+            "expose": lambda row, value: bool(self.ports[value] & _exposed(row)),
             "health": lambda row, value: value == "none",  # noqa: ARG005  (nothing is probed yet)
             "id": lambda row, value: self.names[value](row["id"]),
             "is-task": lambda row, value: value.lower() in ("0", "f", "false"),  # noqa: ARG005
@@ -83,11 +89,21 @@ class PsFilter:
             "name": lambda row, value: (
                 self.names[value](row["name"]) or self.names[value]("/" + row["name"])
             ),
-            "network": lambda row, value: value in row["networks"],
-            "publish": lambda row, value: False,  # noqa: ARG005  (nothing is published yet)
+            "network": self._on_network,
+            "publish": lambda row, value: bool(self.ports[value] & _published(row)),
             "status": lambda row, value: row["status"] == value,
             "volume": _has_volume,
         }
+
+    def _network(self, value: str) -> str:
+        """The name of a network that was given by name or ID."""
+        try:
+            return self.ctx.networks.resolve(value).name
+        except RootlessError:
+            return value
+
+    def _on_network(self, row: Row, value: str) -> bool:
+        return self.networks[value] in row["networks"]
 
     def _image_ids(self, reference: str) -> set[str]:
         try:
@@ -103,7 +119,32 @@ def _has_volume(row: Row, value: str) -> bool:
     return any(value in (mount["source"], mount["destination"]) for mount in row["mounts"])
 
 
-def _has_port(image: dict[str, Any], request: dict[str, Any], value: str) -> bool:
-    wanted = value if "/" in value else f"{value}/tcp"
-    ports = [*(image.get("exposed_ports") or {}), *(request.get("expose") or [])]
-    return wanted in [port if "/" in port else f"{port}/tcp" for port in ports]
+def _ports(key: str, value: str) -> set[str]:
+    """The ports (``80/tcp``) that ``port[-end][/protocol]`` means; raises UsageError."""
+    from rootless.plan import ports
+
+    numbers, protocol = ports.split_protocol(value)
+    try:
+        first, last = ports.parse_range(numbers)
+    except UsageError as error:
+        raise UsageError(f"invalid filter '{key}={value}': {error}", exit_code=1) from None
+    return {f"{number}/{protocol}" for number in range(first, last + 1)}
+
+
+def _published(row: Row) -> set[str]:
+    """Container ports that are published, and the host ports that they have."""
+    from rootless.plan import ports
+
+    asked = ports.readable(row["request"].get("publish") or ())
+    found = {f"{port.container_port}/{port.protocol}" for port in asked}
+    for number, protocol, address, outside in row["ports"]:
+        if address:
+            found |= {f"{number}/{protocol}", f"{outside}/{protocol}"}
+    return found
+
+
+def _exposed(row: Row) -> set[str]:
+    from rootless.plan import ports
+
+    image = row["image_config"].get("exposed_ports") or {}
+    return _published(row) | set(ports.exposed(row["request"].get("expose") or (), image))

@@ -52,7 +52,11 @@ def build(args: Parsed, env: Mapping[str, str], settings: Settings) -> RunReques
 def _image_and_process(request: RunRequest, args: Parsed, env: Mapping[str, str]) -> None:
     words = list(args.args)
     if args.get("rootfs"):
-        request.rootfs = os.path.abspath(args.get("rootfs"))
+        path, colon, option = str(args.get("rootfs")).rpartition(":")
+        if not colon or option != "O":
+            path = str(args.get("rootfs"))
+        request.rootfs = os.path.abspath(path)
+        request.rootfs_overlay = option == "O" and bool(colon)
         request.args = words
     else:
         request.image, request.args = words[0], words[1:]
@@ -65,11 +69,7 @@ def _image_and_process(request: RunRequest, args: Parsed, env: Mapping[str, str]
         args.get("env_file") or (), args.get("env") or (), env.get
     )
     request.labels = kvfile.labels(args.get("label_file") or (), args.get("label") or ())
-    for text in args.get("annotation") or ():
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"invalid argument {text!r} for --annotation: expected key=value")
-        request.annotations[key] = value
+    request.annotations.update(kvfile.pairs("annotation", args.get("annotation") or ()))
     request.user = args.get("user") or ""
     request.workdir = args.get("workdir") or ""
     if request.workdir and not request.workdir.startswith("/"):
@@ -111,13 +111,25 @@ def _mounts(request: RunRequest, args: Parsed, env: Mapping[str, str]) -> None:
         if mount["destination"] in seen:
             raise UsageError(f"duplicate mount point: {mount['destination']}")
         seen.add(mount["destination"])
+    driver = args.get("volume_driver") or ""
+    for mount in found:
+        if driver and mount["type"] == "volume" and mount["origin"] == "v":
+            mount["flags"].append(f"volume-driver={driver}")
     request.mounts = [MountRequest(**mount) for mount in found]
+    for key in ("volumes_from", "volume_driver"):
+        if args.get(key):
+            request.raw[key] = args.get(key)
     for text in args.get("tmpfs") or ():
         path, options = values.tmpfs(text)
         if path in seen:
             raise UsageError(f"duplicate mount point: {path}")
         request.tmpfs[path] = options
     request.read_only = bool(args.get("read_only"))
+    for text in args.get("storage_opt") or ():
+        key, _, value = text.partition("=")
+        if key != "size":
+            raise UsageError(f"unknown option for --storage-opt: {text!r}: size=BYTES is known")
+        request.storage_size = values.size("--storage-opt size", value)
     if args.get("shm_size"):
         request.shm_size = values.size("--shm-size", args.get("shm_size"))
     request.devices = [values.device(text) for text in args.get("device") or ()]
@@ -131,11 +143,7 @@ def _limits(request: RunRequest, args: Parsed) -> None:
             raise UsageError(
                 f"invalid value {request.oom_score_adj}, range for oom score adj is [-1000, 1000]"
             )
-    for text in args.get("sysctl") or ():
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"invalid argument {text!r} for --sysctl: expected key=value")
-        request.sysctls[key] = value
+    request.sysctls.update(kvfile.pairs("sysctl", args.get("sysctl") or ()))
 
 
 def _security(request: RunRequest, args: Parsed) -> None:
@@ -161,24 +169,25 @@ def _security_option(text: str) -> str:
 
 
 def _network(request: RunRequest, args: Parsed, settings: Settings) -> None:
-    networks = args.get("network") or ()
-    if isinstance(networks, str):
-        networks = [networks]
-    if len(networks) > 1:
-        raise UsageError("several networks for one container are not supported yet")
-    request.network = networks[0] if networks else ""
-    if not request.network:
-        request.network = str(settings.get("run.network"))
-    request.publish = list(args.get("publish") or ())
-    request.expose = list(args.get("expose") or ())
+    default = str(settings.get("network.default"))
+    request.network = "default" if default == "auto" else default
+    if any(args.values.get(key) for key in _NETWORK_FLAGS):
+        from . import netflags
+
+        netflags.fill(request, args)
     for text in args.get("add_host") or ():
-        name, colon, address = text.replace("=", ":", 1).partition(":")
-        if not colon or not name or not address:
-            raise UsageError(f"bad format for add-host: {text!r}")
-        request.add_hosts.append(f"{name}:{address}")
-    request.dns = list(args.get("dns") or ())
-    request.dns_search = list(args.get("dns_search") or ())
-    request.dns_options = list(args.get("dns_option") or ())
+        request.add_hosts.append(values.extra_host(text))
+    if args.get("dns") or args.get("dns_search") or args.get("dns_option"):
+        from . import netflags
+
+        netflags.fill_dns(request, args)
+
+
+# What netflags.py looks after; a container without any of them needs none of its code.
+_NETWORK_FLAGS = (
+    *("network", "network_alias", "ip", "ip6", "mac_address", "link", "link_local_ip"),
+    *("publish", "publish_all", "expose", "network_opt"),
+)
 
 
 def _lifecycle(request: RunRequest, args: Parsed, settings: Settings) -> None:
@@ -188,11 +197,7 @@ def _lifecycle(request: RunRequest, args: Parsed, settings: Settings) -> None:
     if args.get("stop_timeout") is not None:
         request.stop_timeout = int(args.get("stop_timeout"))
     request.log_driver = args.get("log_driver") or str(settings.get("run.log_driver"))
-    for text in args.get("log_opt") or ():
-        key, equals, value = text.partition("=")
-        if not equals or not key:
-            raise UsageError(f"invalid argument {text!r} for --log-opt: expected key=value")
-        request.log_opts[key] = value
+    request.log_opts.update(kvfile.pairs("log-opt", args.get("log_opt") or ()))
 
 
 def _check_conflicts(request: RunRequest) -> None:

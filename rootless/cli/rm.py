@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 def main(args: Parsed, env: Mapping[str, str]) -> int:
     """Remove containers; with --force running ones too, and missing ones are no error."""
     ctx = Context.load(env)
+    if args.get("link"):
+        return _unlink(ctx, args)
     force = bool(args.get("force"))
 
     def remove(name: str) -> str | None:
@@ -27,7 +29,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             if force:
                 return None
             raise
-        lifecycle.remove(ctx, container, force=force)
+        lifecycle.remove(ctx, container, force=force, volumes=bool(args.get("volumes")))
         return name
 
     code = many.each(args.args, remove)
@@ -35,3 +37,13 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
 
     garbage.after_removal(ctx)
     return code
+
+
+def _unlink(ctx: Context, args: Parsed) -> int:
+    from rootless.engine import connecting
+
+    def remove(name: str) -> str:
+        connecting.unlink(ctx, name)
+        return name
+
+    return many.each(args.args, remove)

@@ -55,9 +55,11 @@ def _started(ctx: Context, args: Parsed, request: RunRequest) -> tuple[Container
             request,
             policy=args.get("pull") or "missing",
             pull=session.puller(ctx, quiet=bool(args.get("quiet"))),
-            on_unpack=session.unpack_notice(request),
+            on_unpack=session.unpack_notice(request, quiet=bool(args.get("quiet"))),
+            tell=session.note,
         )
         id_file.write(container.id)
+    session.advise(ctx, args, request, container)
     try:
         return container, starting.start(ctx, container)
     except BaseException:

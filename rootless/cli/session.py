@@ -12,6 +12,7 @@ import sys
 from rootless.errors import (
     CommandNotFoundError,
     CommandNotInvokedError,
+    HostError,
     LaunchError,
     RootlessError,
     UsageError,
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
     from typing import Any, Callable
 
     from rootless.engine.context import Context
+    from rootless.engine.unpack import Cost
     from rootless.plan.request import RunRequest
     from rootless.runtime.monitor import Client
+    from rootless.store.containers import Container
 
     from .parse import Parsed
 
@@ -94,42 +97,93 @@ def puller(ctx: Context, *, quiet: bool = False) -> Callable[[str, str], None]:
     return pull
 
 
-def unpack_notice(request: RunRequest) -> Callable[[str], None]:
-    """Says once, before it happens, that an ID map needs its own copy of the image's layers."""
+def advise(ctx: Context, args: Parsed, request: RunRequest, container: Container) -> None:
+    """Hints about mounts, where there can be any."""
+    if request.userns or args.get("quiet"):
+        return
+    if any(mount.type == "bind" and not mount.readonly for mount in request.mounts):
+        from rootless.engine import advice
 
-    def notice(map_key: str) -> None:
-        if map_key:
-            sys.stderr.write(
-                f"rootless: unpacking {request.image} once for --userns {request.userns}; "
-                "later runs with this map start at once\n"
-            )
+        for line in advice.on_mounts(ctx, container.record, request):
+            sys.stderr.write(f"rootless: note: {line}\n")
+
+
+_HOW = {
+    "shared": "owners and small files are written anew, the rest is shared",
+    "reflink": "the files' extents are shared",
+    "copy": "all of it is copied",
+    "unpack": "it is unpacked anew",
+}
+
+
+def unpack_notice(request: RunRequest, *, quiet: bool = False) -> Callable[[Cost], None] | None:
+    """Says, before it happens, that an ID map needs an image's layers with other owners, and the cost."""
+    if quiet:
+        return None
+
+    def notice(cost: Cost) -> None:
+        from . import units
+
+        parts = [f"{cost.layers} layer{'s' if cost.layers != 1 else ''}"]
+        if cost.size >= 0:
+            parts.append(f"{cost.entries} files, {units.human_size(cost.size)}")
+        parts.append(f"{units.human_size(cost.compressed)} as stored")
+        sys.stderr.write(
+            f"rootless: note: making {request.image} fit --userns {request.userns}, once per image and map: "
+            f"{', '.join(parts)}; {_HOW[cost.how]}\n"
+        )
 
     return notice
+
+
+def note(text: str) -> None:
+    """Say what was done beside what was asked."""
+    sys.stderr.write(f"rootless: note: {text}\n")
 
 
 def warn_later(ctx: Context, args: Parsed, request: RunRequest) -> None:
     """One warning per flag that is accepted and not enforced yet (promise 6)."""
     for flag, text in args.later():
         sys.stderr.write(f"rootless: warning: {flag}: {text}\n")
-    if request.publish and request.network in ("host", ""):
+    if (request.publish or request.publish_all) and request.network in ("host", "none"):
         sys.stderr.write(
-            "rootless: warning: published ports are discarded when using host network mode\n"
+            "rootless: warning: published ports are discarded when using "
+            f"{request.network} network mode\n"
         )
-    _network_notice(ctx, args)
+    _single_notice(ctx, args)
+    if ctx.paths.moved:
+        sys.stderr.write(f"rootless: note: {ctx.paths.moved} (this is said once)\n")
+    _check_storage_size(ctx, args, request)
 
 
-def _network_notice(ctx: Context, args: Parsed) -> None:
-    """Once per user: containers share the host's network until a network driver is there."""
-    if args.get("network"):
+def _check_storage_size(ctx: Context, args: Parsed, request: RunRequest) -> None:
+    """A size of the writable layer that holds at starts only is told, or refused by --strict-limits."""
+    if not request.storage_size or ctx.driver.enforces_limit:
         return
-    marker = f"{ctx.paths.data_root}/.network-notice"
+    text = (
+        f"storage driver {ctx.driver.name} checks the size of the writable layer at each start, "
+        "not while the container runs"
+    )
+    hint = "--storage-driver fusepy enforces it"
+    if args.get("strict_limits"):
+        raise HostError(f"cannot enforce --storage-opt size: {text}", hint=hint)
+    sys.stderr.write(f"rootless: warning: --storage-opt size: {text}; {hint}\n")
+
+
+def _single_notice(ctx: Context, args: Parsed) -> None:
+    """Once per store: with one ID, owners are pretended."""
+    facts = ctx.facts
+    if args.get("userns") or facts.id_rung != "single" or facts.userns_error:
+        return
+    marker = f"{ctx.paths.data_root}/.single-notice"
     try:
         os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     except OSError:
         return
+    why = facts.subid_error or "idmap.mode is single"
     sys.stderr.write(
-        "rootless: note: containers share the host's network (--network host) by default; "
-        "--network none isolates them (this is said once)\n"
+        f"rootless: note: {why}: all files of containers belong to you, other owners are only recorded "
+        "(rootless doctor tells more; this is said once)\n"
     )
 
 

@@ -99,6 +99,24 @@ def tmpfs(text: str) -> tuple[str, str]:
     return path, options
 
 
+def extra_host(text: str) -> str:
+    """``name:address`` of an --add-host, which may be written with ``=``; the address may be host-gateway."""
+    from rootless.plan import addresses
+
+    name, _, address = text.partition("=" if "=" in text else ":")
+    why = ""
+    if not name or ":" in name or not address:
+        why = f'bad format for add-host: "{text}"'
+    elif address != "host-gateway":
+        if len(address) > 2 and address[0] == "[" and address[-1] == "]":
+            address = address[1:-1]
+        if addresses.parse(address) is None:
+            why = f'invalid IP address in add-host: "{address}"'
+    if why:
+        raise UsageError(f'invalid argument "{text}" for "--add-host" flag: {why}')
+    return f"{name}:{address}"
+
+
 def boolean(flag: str, text: str) -> bool:
     """The words Go's ParseBool takes."""
     if text in ("1", "t", "T", "TRUE", "true", "True"):

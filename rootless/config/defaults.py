@@ -12,18 +12,37 @@ DEFAULTS: dict[str, Value] = {
     "storage.root": "",
     "storage.runtime_dir": "",
     "storage.driver": "auto",
+    "storage.local": "auto",
     "idmap.mode": "auto",
-    "run.network": "host",
+    "network.default": "auto",
+    "network.host_access": [],
+    "network.pools": [],
+    "network.metadata": "deny",
+    "network.idle": 30,
+    "network.uplink": "auto",
+    "network.ipv6": "no",
     "run.detach_keys": "ctrl-p,ctrl-q",
     "run.log_driver": "json-file",
     "run.log_max_size": "0",
     "run.log_max_file": 1,
     "run.stop_timeout": 10,
+    "run.advice": "once",
     "registry.insecure": [],
     "registry.mirrors": [],
     "pull.parallel": 3,
     "helpers.libexec": "",
 }
 
+# Words that are all there is.
+CHOICES: dict[str, tuple[str, ...]] = {
+    "network.ipv6": ("yes", "no"),
+    "network.metadata": ("deny", "allow"),
+}
+
 # Numbers below these make no sense.
-LEAST: dict[str, int] = {"run.log_max_file": 1, "run.stop_timeout": -1, "pull.parallel": 1}
+LEAST: dict[str, int] = {
+    "run.log_max_file": 1,
+    "run.stop_timeout": -1,
+    "pull.parallel": 1,
+    "network.idle": 0,
+}

@@ -21,7 +21,13 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 class Paths:
-    """Directories as text; see docs/architecture.md for what is in them."""
+    """Directories as text; see docs/architecture.md for what is in them.
+
+    data_root   what is precious: images, volumes
+    local_root  what belongs to this machine: unpacked layers and containers; the same but where
+                storage.root is on a filesystem that machines share (placement.py)
+    moved       why local_root is another, said by the command that first found so; else ""
+    """
 
     __slots__ = (
         "cache",
@@ -31,20 +37,31 @@ class Paths:
         "images",
         "layers",
         "libexec",
+        "local_root",
+        "moved",
         "names",
+        "networks",
         "realms",
         "run_containers",
         "runtime_root",
         "trash",
+        "volumes",
     )
 
-    def __init__(self, data_root: str, runtime_root: str, libexec: str, conf: str) -> None:
+    def __init__(
+        self, data_root: str, runtime_root: str, libexec: str, conf: str, local_root: str = ""
+    ) -> None:
+        local_root = local_root or data_root
         self.data_root = data_root
+        self.local_root = local_root
+        self.moved = ""
         self.images = f"{data_root}/images"
-        self.layers = f"{data_root}/layers"
-        self.containers = f"{data_root}/containers"
-        self.names = f"{data_root}/names"
-        self.trash = f"{data_root}/trash"
+        self.volumes = f"{data_root}/volumes"
+        self.layers = f"{local_root}/layers"
+        self.containers = f"{local_root}/containers"
+        self.names = f"{local_root}/names"
+        self.networks = f"{local_root}/networks"
+        self.trash = f"{local_root}/trash"
         self.cache = f"{data_root}/cache"
         self.runtime_root = runtime_root
         self.run_containers = f"{runtime_root}/c"
@@ -67,9 +84,42 @@ class Paths:
                 hint="set storage.root (or ROOTLESS_STORAGE_ROOT) to a directory you can write",
             ) from None
         libexec = str(settings.get("helpers.libexec")) or env.get("ROOTLESS_LIBEXEC", "")
-        return cls(
-            os.path.abspath(data), runtime_root, libexec or f"{_PACKAGE}/libexec", conf_dir(env)
-        )
+        data = os.path.abspath(data)
+        local, moved = _placed(data, runtime_root, str(settings.get("storage.local")), uid)
+        paths = cls(data, runtime_root, libexec or f"{_PACKAGE}/libexec", conf_dir(env), local)
+        paths.moved = moved
+        return paths
+
+
+def _placed(data_root: str, runtime_root: str, wanted: str, uid: int) -> tuple[str, str]:
+    """(local root, why it is another the first time that is found) for a data root.
+
+    The answer is kept for as long as the data root is on the same device and nobody asks for another
+    place.
+    """
+    cache = f"{runtime_root}/placement"
+    key = f"{os.stat(data_root).st_dev} {wanted} {data_root}\n"
+    try:
+        fd = os.open(cache, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            head, _, local = os.read(fd, 65536).decode("utf-8", "surrogateescape").partition("\n")
+        finally:
+            os.close(fd)
+        if f"{head}\n" == key and (local == data_root or os.path.isdir(local)):
+            return local, ""
+    except OSError:
+        pass
+    from . import placement
+
+    local, moved = placement.find(data_root, wanted, uid)
+    temporary = f"{cache}.{os.getpid()}"
+    try:
+        with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as file:
+            file.write(key + local)
+        os.rename(temporary, cache)
+    except OSError:
+        pass
+    return local, moved
 
 
 def conf_dir(env: Mapping[str, str]) -> str:

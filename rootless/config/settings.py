@@ -13,7 +13,7 @@ from rootless import jsonc
 from rootless.errors import HostError, UsageError
 
 from . import paths
-from .defaults import DEFAULTS, LEAST
+from .defaults import CHOICES, DEFAULTS, LEAST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def _checked(key: str, value: object, where: str) -> Value:
     if wanted is list:
         if isinstance(value, list) and all(isinstance(one, str) for one in value):
             return value
+    elif wanted is str and isinstance(value, str):
+        return _one_of(key, value, where)
     elif type(value) is wanted:
         return _large_enough(key, value, where)  # type: ignore[arg-type]
     raise UsageError(f"cannot use {where}: {key} must be a {_kind(wanted)}, not {value!r}")
@@ -140,6 +142,13 @@ def _large_enough(key: str, value: Value, where: str) -> Value:
     least = LEAST.get(key)
     if least is not None and isinstance(value, int) and value < least:
         raise UsageError(f"cannot use {where}: {key} must be at least {least}, not {value}")
+    return value
+
+
+def _one_of(key: str, value: str, where: str) -> str:
+    known = CHOICES.get(key)
+    if known is not None and value not in known:
+        raise UsageError(f"cannot use {where}: {key} must be {' or '.join(known)}, not {value!r}")
     return value
 
 
@@ -159,7 +168,7 @@ def _from_text(key: str, text: str, name: str) -> Value:
     if wanted is list:
         return [part for part in text.split(",") if part]
     if wanted is not int:
-        return text
+        return _one_of(key, text, name)
     try:
         number = int(text)
     except ValueError:

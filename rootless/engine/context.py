@@ -12,14 +12,17 @@ from rootless.config import paths as config_paths
 from rootless.config import settings as config_settings
 from rootless.errors import NamespaceError, StorageError
 from rootless.linux import proc
+from rootless.plan.idmap import SINGLE
 from rootless.store.blobs import BlobStore
 from rootless.store.containers import ContainerStore
 from rootless.store.images import ImageStore
-from rootless.store.layers import LayerStore
+from rootless.store.layers import SHARED, LayerStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import _socket
     from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
 
     from rootless.config.paths import Paths
     from rootless.config.settings import Settings
@@ -27,8 +30,8 @@ if TYPE_CHECKING:
     from rootless.facts import HostFacts
     from rootless.plan.tape import Op
     from rootless.runtime.realm import Realm
-
-SINGLE = "single"
+    from rootless.store.networks import NetworkStore
+    from rootless.store.volumes import VolumeStore
 
 
 class Context:
@@ -40,10 +43,15 @@ class Context:
         self.paths = paths
         self._facts: HostFacts | None = None
         self._realm: Realm | None = None
+        self.service: _socket.socket | None = (
+            None  # to the network service, which stays while it is open
+        )
         self._containers: ContainerStore | None = None
         self._images: ImageStore | None = None
         self._blobs: BlobStore | None = None
         self._driver: SnapshotDriver | None = None
+        self._volumes: VolumeStore | None = None
+        self._networks: NetworkStore | None = None
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> Context:
@@ -102,6 +110,29 @@ class Context:
         return self._blobs
 
     @property
+    def volumes(self) -> VolumeStore:
+        """Volumes on disk."""
+        if self._volumes is None:
+            from rootless.store.volumes import VolumeStore
+
+            self._volumes = VolumeStore(self.paths)
+        return self._volumes
+
+    @property
+    def networks(self) -> NetworkStore:
+        """Definitions of networks on disk."""
+        if self._networks is None:
+            from rootless.store.networks import NetworkStore
+
+            pools = self.settings.get("network.pools")
+            self._networks = NetworkStore(
+                self.paths.networks,
+                pools=pools if isinstance(pools, list) else (),
+                ipv6=self.settings.get("network.ipv6") == "yes",
+            )
+        return self._networks
+
+    @property
     def driver(self) -> SnapshotDriver:
         """The storage driver: what the configuration names, or the best this machine has.
 
@@ -115,11 +146,55 @@ class Context:
             self._driver = snapshot.choose(str(self.settings.get("storage.driver")), self.facts)
         return self._driver
 
-    def layers(self, map_key: str = "") -> LayerStore:
-        """Unpacked layers in the driver's format, for one ID map."""
-        # In a realm of one ID every owner is squashed: such layers are no good once there are more.
-        key = map_key or (SINGLE if self.facts.id_rung == "single" else "")
-        return LayerStore(self.paths, self.driver.layer_format, key)
+    def driver_of(self, record: Mapping[str, Any]) -> SnapshotDriver:
+        """The driver that a container was made with: its writable layer speaks that one's format."""
+        name = str(record.get("driver") or "")
+        if not name or (self._driver is not None and self._driver.name == name):
+            return self.driver
+        from rootless.drivers import snapshot
+
+        return snapshot.choose(name, self.facts)
+
+    def layers(self, map_key: str = "", layer_format: str = "") -> LayerStore:
+        """Unpacked layers in a format (that of the driver), for one ID map."""
+        # In a realm of one ID every owner is squashed: such layers are no good once there are more, and
+        # the same for every map.
+        key = SINGLE if self.facts.id_rung == "single" else map_key
+        form = layer_format or self.driver.layer_format(self.facts)
+        base = LayerStore(self.paths, form) if key not in ("", SINGLE) else None
+        return LayerStore(self.paths, form, key, base=base)
+
+    def layers_of(self, record: Mapping[str, Any]) -> LayerStore:
+        """The unpacked layers of a container: in its format, for the map they are stored by."""
+        map_key = "" if self.shared_of(record) else self.layer_map(record)
+        return self.layers(map_key, str(record["layer_format"]))
+
+    def shared_of(self, record: Mapping[str, Any]) -> LayerStore | None:
+        """Where a container's image is kept with other owners and without data, if it is."""
+        map_key = self.layer_map(record)
+        # Data is read with the container's own rights: its map has to have every owner.
+        if not map_key.startswith("keep-id") or not record["layers"]:
+            return None
+        # Copies that share extents cost no more, and need no kernel's help.
+        if not self.facts.overlay_data or self.facts.has("reflink"):
+            return None
+        if not self.driver_of(record).reads_data:
+            return None
+        return LayerStore(self.paths, SHARED, map_key, base=self.layers("", record["layer_format"]))
+
+    def layer_map(self, record: Mapping[str, Any]) -> str:
+        """By which map the owners in a container's layers, and in what it wrote over them, are stored.
+
+        "" where its driver maps them as it shows them, or where everything belongs to one ID.
+        """
+        if "layer_map" in record:
+            return str(record["layer_map"])
+        map_key = str(record["map_key"])
+        if not map_key or not record["layers"]:
+            return map_key
+        if self.facts.id_rung == "single":
+            return ""
+        return "" if map_key.startswith(self.driver_of(record).maps_owners) else map_key
 
     def run_in_realm(self, argv: Sequence[str], fds: Mapping[int, int], map_key: str = "") -> int:
         """Start ARGV as root of the realm (or of the nested map that MAP_KEY names); its pid.
@@ -129,8 +204,8 @@ class Context:
         """
         from rootless.plan import idmap, launch
 
-        ids = idmap.from_key("" if map_key == SINGLE else map_key, self.facts)
-        return self._play(
+        ids = idmap.from_key("" if map_key == self.facts.id_rung else map_key, self.facts)
+        return self.play(
             launch.unpack_tape(self.facts, argv, [], ids), f"start {argv[0]} in the realm", fds
         )
 
@@ -141,14 +216,18 @@ class Context:
             return
         from rootless.plan import launch
 
-        pid = self._play(launch.remove_tape(wanted), f"remove {wanted[0]}", {})
+        pid = self.play(launch.remove_tape(wanted), f"remove {wanted[0]}", {})
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status:
             raise StorageError(
                 f"cannot remove {wanted[0]}: the launcher ended with status {status}"
             )
 
-    def _play(self, ops: Iterable[Op], what: str, fds: Mapping[int, int]) -> int:
+    def play(self, ops: Iterable[Op], what: str, fds: Mapping[int, int]) -> int:
+        """Play a tape that begins in the realm; the pid of what it started, for the caller to reap.
+
+        WHAT ends the sentence "cannot ..." if it fails.
+        """
         from rootless.plan import tape
         from rootless.runtime import realm as realms
 

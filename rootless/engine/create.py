@@ -10,10 +10,11 @@ import os
 import time
 
 from rootless.errors import ImageNotFoundError, UsageError
+from rootless.plan import idmap, netmode
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 
-from . import join, present, start
+from . import attach, join, present, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from rootless.store.images import ImageRecord
 
     from .context import Context
+    from .unpack import Cost
 
     Pull = Callable[[str, str], None]
 
@@ -74,15 +76,18 @@ def create(
     *,
     policy: str = "missing",
     pull: Pull,
-    on_unpack: Callable[[str], None] | None = None,
+    on_unpack: Callable[[Cost], None] | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Container:
     """Make a container and give it back; raises before anything is on disk if it cannot be."""
     lock = -1
+    request.userns = idmap.effective(request.userns, ctx.facts)
+    attach.settle(ctx, request, tell)
     if request.userns.startswith("auto"):
         lock = join.slot_lock(ctx)
         request.userns = join.with_slot(ctx, request)
     try:
-        return _create(ctx, request, policy, pull, on_unpack)
+        return _create(ctx, request, policy, pull, on_unpack, tell)
     finally:
         if lock >= 0:
             os.close(lock)
@@ -93,7 +98,8 @@ def _create(
     request: RunRequest,
     policy: str,
     pull: Pull,
-    on_unpack: Callable[[str], None] | None,
+    on_unpack: Callable[[Cost], None] | None,
+    tell: Callable[[str], None] | None,
 ) -> Container:
     record: dict[str, Any] = {
         "version": 1,
@@ -108,18 +114,55 @@ def _create(
         "map_key": "",
     }
     if request.rootfs:
+        record["map_key"] = join.map_key(ctx, request)
         if not os.path.isdir(request.rootfs):
             raise UsageError(f"cannot use root filesystem {request.rootfs}: it is not a directory")
         image = ImageConfig.from_dict({})
+        if request.rootfs_overlay:
+            record["driver"] = ctx.driver.name
+            record["layer_format"] = ctx.driver.layer_format(ctx.facts)
     else:
         found = image_for(ctx, request, policy, pull)
         image = ImageConfig.from_dict(found.config)
         record["image_id"] = found.id
         record["layers"] = list(image.diff_ids)
         record["driver"] = ctx.driver.name
-        record["layer_format"] = ctx.driver.layer_format
+        record["layer_format"] = ctx.driver.layer_format(ctx.facts)
         record["map_key"] = join.map_key(ctx, request)
+        record["layer_map"] = ctx.layer_map(record)
     record["image_config"] = image.to_dict()
+    if netmode.is_own(request.network):
+        from . import ownnet
+
+        ownnet.settle(ctx, request, image)
+    missing = start.make_sources(request) if request.mounts else []
+    if missing:
+        raise UsageError(
+            f'invalid mount config for type "bind": bind source path does not exist: {missing[0]}'
+        )
+    if not (_mounts_more_than_binds(request) or image.volumes):
+        return _write(ctx, record, request, image, on_unpack)
+    from . import attachments
+
+    with attachments.Attachments(ctx, record, request, image) as attached:
+        attached.resolve()
+        return _write(ctx, record, request, image, on_unpack, lambda at: attached.prepare(at, tell))
+
+
+def _mounts_more_than_binds(request: RunRequest) -> bool:
+    return bool(request.raw.get("volumes_from")) or any(
+        mount.type in ("volume", "image") or "U" in mount.flags for mount in request.mounts
+    )
+
+
+def _write(
+    ctx: Context,
+    record: dict[str, Any],
+    request: RunRequest,
+    image: ImageConfig,
+    on_unpack: Callable[[Cost], None] | None,
+    prepare: Callable[[str], None] | None = None,
+) -> Container:
     record["request"] = request.to_dict()
     spec = start.build_spec(ctx, record, request, image)
     record["path"] = spec["process"]["args"][0]
@@ -127,7 +170,7 @@ def _create(
     _check_profile(ctx, spec)
     if not request.rootfs:
         present.ensure_layers(ctx, record, on_unpack)
-    return ctx.containers.create(record, request.name)
+    return ctx.containers.create(record, request.name, prepare=prepare)
 
 
 def _check_profile(ctx: Context, spec: dict[str, Any]) -> None:

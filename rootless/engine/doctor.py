@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import re
 
-from rootless.drivers import idmap, snapshot
+from rootless.drivers import idmap, network, snapshot
+from rootless.errors import RootlessError
 from rootless.linux import probe
 
 from . import facts as facts_loader
@@ -23,6 +24,20 @@ if TYPE_CHECKING:
     from .context import Context
 
 
+_TRIED = {
+    "overlay": "mounted, and a lower directory was replaced",
+    "fuse-overlayfs": "FUSE was mounted, and the program is installed",
+    "fusepy": "FUSE was mounted, and libfuse and its Python binding are installed",
+    "copy": "",
+}
+
+_UPLINKS = {
+    "relay": "a connection was relayed, with rules set by {0.nft}",
+    "pasta": "{0.pasta} {0.pasta_version}",
+    "slirp4netns": "{0.slirp4netns} {0.slirp4netns_version}",
+}
+
+
 def rung(name: str, usable: bool, why: str, admin: str = "") -> dict[str, Any]:
     """One rung: whether it works here, why (not), and the line an administrator could add."""
     return {"name": name, "usable": usable, "why": why, "admin": admin}
@@ -31,7 +46,8 @@ def rung(name: str, usable: bool, why: str, admin: str = "") -> dict[str, Any]:
 def report(ctx: Context) -> dict[str, Any]:
     """What was probed just now; ``usable`` says whether a container can run at all."""
     facts = facts_loader.load(ctx.paths, fresh=True)
-    ladders = [_ids(ctx, facts), _storage(ctx, facts), _network(facts), _cgroups(facts)]
+    ladders = [_ids(ctx, facts), _storage(ctx, facts), _network(ctx, facts), _cgroups(facts)]
+    features = _features(ctx, facts)
     usable = not facts.userns_error and all(ladder["chosen"] for ladder in ladders)
     return {
         "usable": usable,
@@ -43,8 +59,8 @@ def report(ctx: Context) -> dict[str, Any]:
         "runtime": ctx.paths.runtime_root,
         "userns": facts.userns_error or "ok",
         "ladders": ladders,
-        "features": _features(ctx, facts),
-        "advice": _advice(ctx, facts, ladders),
+        "features": features,
+        "advice": _advice(ctx, facts, ladders, features),
     }
 
 
@@ -66,30 +82,22 @@ def _ids(ctx: Context, facts: HostFacts) -> dict[str, Any]:
 
 def _storage(ctx: Context, facts: HostFacts) -> dict[str, Any]:
     rungs = []
-    for name, kind in snapshot.REGISTRY.items():
-        judged = kind().probe(facts)
-        why = "mounted, and a lower directory was replaced" if judged.usable else judged.reason
+    for name in snapshot.REGISTRY:
+        judged = snapshot.driver(name).probe(facts)
+        why = judged.reason or _TRIED[name]
         rungs.append(rung(name, judged.usable, why, judged.hint))
-    fuse = "/dev/fuse opens" if facts.fuse else "/dev/fuse does not open"
-    for name in ("fuse-overlayfs", "fusepy", "copy"):
-        if name not in snapshot.REGISTRY:
-            note = "" if name == "copy" else f"; {fuse}"
-            rungs.append(rung(name, False, f"not part of this version{note}"))
     return _ladder("storage", rungs, str(ctx.settings.get("storage.driver")))
 
 
-def _network(facts: HostFacts) -> dict[str, Any]:
-    tun = "/dev/net/tun opens" if facts.net_tun else "/dev/net/tun does not open"
-    return _ladder(
-        "network",
-        [
-            rung("relay", False, "not part of this version"),
-            rung("pasta", False, f"not part of this version; {tun}"),
-            rung("slirp4netns", False, f"not part of this version; {tun}"),
-            rung("host", True, "containers share the host's network"),
-            rung("none", not facts.userns_error, "a network namespace with a loopback only"),
-        ],
-    )
+def _network(ctx: Context, facts: HostFacts) -> dict[str, Any]:
+    """Uplinks of bridges; without bridges containers share the host's network."""
+    rungs = []
+    for name in network.REGISTRY:
+        judged = network.driver(name).probe(facts)
+        why = judged.reason or _UPLINKS[name].format(facts).rstrip()
+        rungs.append(rung(name, judged.usable, why, judged.hint))
+    none = rung("none", not facts.userns_error, "a network namespace with a loopback only")
+    return _ladder("network", [*rungs, none], str(ctx.settings.get("network.uplink")))
 
 
 def _cgroups(facts: HostFacts) -> dict[str, Any]:
@@ -104,15 +112,91 @@ def _cgroups(facts: HostFacts) -> dict[str, Any]:
     )
 
 
+WANTED = ("whiteouts", "xattrs", "dtype", "mmap", "locks", "chown", "reflink")
+
+
+def _filesystem(ctx: Context, facts: HostFacts) -> dict[str, Any]:
+    """What the filesystem of layers and containers was seen to do."""
+    lacks = [f"no {name}" for name in WANTED if not facts.has(name)]
+    if facts.id_rung == "single" and "no chown" in lacks:
+        lacks.remove("no chown")  # nothing to give files to
+    why = f"{facts.data_fs or 'unknown filesystem'} at {ctx.paths.local_root}"
+    good = not [one for one in lacks if one != "no reflink"]
+    return rung("storage", good, ": ".join([why, ", ".join(lacks)] if lacks else [why]))
+
+
+def _other_owners(ctx: Context, facts: HostFacts) -> str:
+    """What --userns keep-id does about an image, whose files belong to the caller as root."""
+    if facts.userns_error:
+        return facts.userns_error
+    if facts.id_rung == "single":
+        return "all files belong to one ID: nothing to do"
+    try:
+        driver = ctx.driver
+    except RootlessError as error:
+        return error.message
+    if "keep-id" in driver.maps_owners:
+        return f"{driver.name} shows images with other owners: nothing to do"
+    if facts.has("reflink"):
+        return "an image is copied once per map, its extents are shared"
+    if driver.reads_data and facts.overlay_data:
+        return "an image's names and owners are copied once per map, its data is shared"
+    return "an image is copied once per map"
+
+
+def _ownership(facts: HostFacts) -> dict[str, Any]:
+    """What becomes of owners in a container of one ID: where there are no more, or of --userns single."""
+    if not facts.seccomp:
+        return rung(
+            "ownership", False, "this kernel has no seccomp: chown fails in containers of one ID"
+        )
+    if not facts.seccomp_notify:
+        why = "in containers of one ID chown and the like succeed without effect: this kernel cannot ask"
+        return rung("ownership", True, why, "Linux 5.6 or newer can, and owners are recorded")
+    return rung(
+        "ownership", True, "in containers of one ID owners are recorded for commit, export and cp"
+    )
+
+
+def _reach(facts: HostFacts) -> list[dict[str, Any]]:
+    """What containers on bridges can and cannot do, whatever the uplink."""
+    low, ping = facts.low_port, facts.ping_group
+    return [
+        rung(
+            "IPv6",
+            facts.net_ipv6,
+            "a connection was relayed" if facts.net_ipv6 else "bridges carry IPv4 only",
+        ),
+        rung(
+            "ping",
+            ping,
+            "echo requests can be sent"
+            if ping
+            else "containers reach the outside, but not by ping",
+            "sysctl -w net.ipv4.ping_group_range='0 2147483647' lets containers ping the outside",
+        ),
+        rung(
+            "low ports",
+            low <= 80,
+            f"ports from {low} on can be published" if low > 1 else "all ports can be published",
+            "sysctl -w net.ipv4.ip_unprivileged_port_start=80 lets ports from 80 on be published",
+        ),
+    ]
+
+
 def _features(ctx: Context, facts: HostFacts) -> list[dict[str, Any]]:
     launch = f"{ctx.paths.libexec}/launch"
     return [
+        _filesystem(ctx, facts),
+        rung("keep-id", not facts.userns_error, _other_owners(ctx, facts)),
+        _ownership(facts),
         rung("launcher", os.access(launch, os.X_OK), launch),
         rung(
             "seccomp",
             facts.seccomp,
             "a filter was loaded" if facts.seccomp else "no filter can be loaded",
         ),
+        *_reach(facts),
         rung("openat2", facts.openat2, "else paths are walked one component at a time"),
         rung("mount_setattr", facts.mount_setattr, "else mounts are changed one by one"),
         rung("close_range", facts.close_range, "else descriptors are closed one by one"),
@@ -128,7 +212,12 @@ def _features(ctx: Context, facts: HostFacts) -> list[dict[str, Any]]:
     ]
 
 
-def _advice(ctx: Context, facts: HostFacts, ladders: list[dict[str, Any]]) -> list[str]:
+def _advice(
+    ctx: Context,
+    facts: HostFacts,
+    ladders: list[dict[str, Any]],
+    features: list[dict[str, Any]],
+) -> list[str]:
     """What would make it better, most urgent first, each line once."""
     found = []
     if facts.userns_error:
@@ -141,6 +230,7 @@ def _advice(ctx: Context, facts: HostFacts, ladders: list[dict[str, Any]]) -> li
                 break
             if one["admin"] and not facts.userns_error:
                 found.append(one["admin"])
+    found += [one["admin"] for one in features if one["admin"] and not one["usable"]]
     return list(dict.fromkeys(found))
 
 

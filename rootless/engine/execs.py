@@ -11,7 +11,7 @@ import os
 from rootless import jsonc
 from rootless.errors import ConflictError
 from rootless.linux import proc
-from rootless.plan import launch, tape
+from rootless.plan import fastconnect, launch, tape
 from rootless.plan.request import ExecRequest
 from rootless.runtime import monitor
 
@@ -33,6 +33,7 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
     run_dir = start.run_dir(ctx, container.id)
     with open(f"{run_dir}/config.json", "rb") as file:
         spec = jsonc.loads(file.read())
+    rules = f"{run_dir}/{fastconnect.RULES}"
     ops = launch.exec_tape(
         spec,
         request,
@@ -40,6 +41,8 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
         int(state["pidStart"]),
         ctx.facts,
         seccomp=lambda profile, caps: filters.program(ctx, profile, caps),
+        emulation=lambda caps: filters.emulation(ctx, caps),
+        fast=(filters.fast_connect(ctx), rules) if os.path.exists(rules) else None,
     )
     session = f"{run_dir}/exec-{os.urandom(16).hex()}"
     os.mkdir(session, 0o700)

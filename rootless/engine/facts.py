@@ -21,5 +21,5 @@ def load(paths: Paths, *, fresh: bool = False) -> HostFacts:
         return realm.try_tape(paths.libexec, tape.encode(ops))
 
     return facts_cache.load_facts(
-        paths.runtime_root, paths.data_root, paths.libexec, play, fresh=fresh
+        paths.runtime_root, paths.local_root, paths.libexec, play, fresh=fresh
     )

@@ -9,11 +9,12 @@ from __future__ import annotations
 import os
 
 from rootless.errors import UsageError
-from rootless.plan import seccomp
+from rootless.plan import fastconnect, ownership, seccomp
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Callable
 
     from .context import Context
 
@@ -41,8 +42,39 @@ def program(ctx: Context, profile: str, caps: Sequence[str]) -> bytes:
     """The BPF program of PROFILE for these capabilities; raises UsageError, HostError."""
     data = profile_bytes(ctx, profile)
     facts = ctx.facts
+
+    def compiled() -> bytes:
+        return seccomp.compile_profile(data, caps, facts.arch, facts.kernel, profile)
+
+    return _cached(ctx, seccomp.program_key(data, caps, facts.arch, facts.kernel), compiled)
+
+
+def emulation(ctx: Context, caps: Sequence[str]) -> ownership.Emulation:
+    """The filters of emulated ownership for these capabilities; raises HostError."""
+    facts = ctx.facts
+
+    def compiled() -> bytes:
+        return ownership.compile_all(facts.arch, caps).pack()
+
+    key = seccomp.program_key(b"ownership", caps, facts.arch, facts.kernel)
+    return ownership.Emulation.unpack(_cached(ctx, key, compiled))
+
+
+def fast_connect(ctx: Context) -> fastconnect.FastConnect:
+    """What fast=connect loads on this machine; raises HostError."""
+    facts = ctx.facts
+
+    def compiled() -> bytes:
+        return fastconnect.compile_all(facts.arch).pack()
+
+    key = seccomp.program_key(b"fastconnect", (), facts.arch, facts.kernel)
+    return fastconnect.FastConnect.unpack(_cached(ctx, key, compiled))
+
+
+def _cached(ctx: Context, key: str, compiled: Callable[[], bytes]) -> bytes:
+    """What is cached under KEY, or what COMPILED makes."""
     directory = f"{ctx.paths.cache}/seccomp"
-    path = f"{directory}/{seccomp.program_key(data, caps, facts.arch, facts.kernel)}"
+    path = f"{directory}/{key}"
     try:
         with open(path, "rb") as file:
             found = file.read()
@@ -50,7 +82,7 @@ def program(ctx: Context, profile: str, caps: Sequence[str]) -> bytes:
             return found
     except OSError:
         pass
-    found = seccomp.compile_profile(data, caps, facts.arch, facts.kernel, profile)
+    found = compiled()
     os.makedirs(directory, 0o700, exist_ok=True)
     temporary = f"{path}.{os.getpid()}"
     try:

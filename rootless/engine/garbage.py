@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from rootless.oci.digest import chain_id
+from rootless.plan.idmap import SINGLE
 from rootless.store import gc, trash
 
 from . import start
@@ -22,16 +24,36 @@ def collect(ctx: Context) -> int:
     for container, _ in ctx.containers.scan():
         images.add(container.record.get("image_id") or "")
         layers.update(container.record.get("layers") or ())
+        layers.add(chain_id(container.record.get("layers") or ()))
+        for mounted in (container.record.get("image_mounts") or {}).values():
+            images.add(mounted["image_id"])
+            layers.update(mounted["layers"])
+            layers.add(chain_id(mounted["layers"]))
     found = gc.collect(ctx.paths, images, layers)
     ctx.remove_trees(found.trashed)
     sweep(ctx)
     return int(found.freed)
 
 
+def drop_maps(ctx: Context) -> None:
+    """Remove layers made for an ID map that no container has; who wants it next makes them anew."""
+    used = {
+        str(container.record.get("layer_map", container.record.get("map_key") or ""))
+        for container, _ in ctx.containers.scan()
+    }
+    if ctx.facts.id_rung == "single":
+        used.add(SINGLE)
+    ctx.remove_trees(gc.sweep_maps(ctx.paths, used))
+
+
 def sweep(ctx: Context) -> None:
     """Remove what crashes left: half-made containers, claims without owners, full trash."""
     ctx.remove_trees(ctx.containers.gc())
     trash.empty(ctx.paths, ctx.remove_trees)
+    if ctx.volumes.exists():
+        from . import volumes
+
+        volumes.sweep(ctx)
     _sweep_run_dirs(ctx)
 
 

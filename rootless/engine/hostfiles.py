@@ -1,10 +1,14 @@
-"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as files of its directory.
+"""/etc/hosts, /etc/hostname and /etc/resolv.conf of a container, as files of its directory, and a word to apt.
 
-Owns their content for the networks that need no driver: ``host`` shows the host's own names, ``none``
-only the container itself.  Written at each start; bound into the root by the plan.
+Owns their content for containers on no network: ``host`` shows the host's own names, ``none`` only its
+own.  For others the hosts file is the network service's, which knows the addresses.  Written at each
+start; bound into the root by the plan.
 """
 
 from __future__ import annotations
+
+from rootless.plan import netmode, network, ownership
+from rootless.plan.resolvconf import LOCALHOST
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -12,22 +16,34 @@ if TYPE_CHECKING:
 
     from rootless.plan.request import RunRequest
 
-LOCALHOST = (
-    "127.0.0.1\tlocalhost\n"
-    "::1\tlocalhost ip6-localhost ip6-loopback\n"
-    "fe00::\tip6-localnet\n"
-    "ff00::\tip6-mcastprefix\n"
-    "ff02::1\tip6-allnodes\n"
-    "ff02::2\tip6-allrouters\n"
-)
 
-
-def write(directory: str, request: RunRequest, hostname: str) -> None:
-    """Write the three files into the container's DIRECTORY."""
-    on_host = request.network in ("", "host", "default", "bridge")
+def write(directory: str, request: RunRequest, hostname: str, nameserver: str = "") -> None:
+    """Write the files into the container's DIRECTORY; NAMESERVER is that of a network of its own."""
+    kind = network.mode(request.network)
     _put(f"{directory}/hostname", hostname + "\n")
-    _put(f"{directory}/hosts", hosts(_read("/etc/hosts") if on_host else "", request, hostname))
-    _put(f"{directory}/resolv.conf", resolv_conf(_read("/etc/resolv.conf"), request))
+    if kind == netmode.BRIDGE:
+        _resolver(directory, request)
+    else:
+        base = _read("/etc/hosts") if kind == netmode.HOST else ""
+        _put(f"{directory}/hosts", hosts(base, request, hostname))
+        _put(
+            f"{directory}/resolv.conf", resolv_conf(_read("/etc/resolv.conf"), request, nameserver)
+        )
+    _put(f"{directory}/apt.conf", ownership.APT_TEXT)
+
+
+def _resolver(directory: str, request: RunRequest) -> None:
+    """resolv.conf of a container that has a name server of its own, unless somebody edited it."""
+    from rootless.plan import resolvconf
+
+    path, ours = f"{directory}/resolv.conf", f"{directory}/resolv.conf.ours"
+    text = resolvconf.resolv_conf(
+        _read("/etc/resolv.conf"), request.dns_search, request.dns_options
+    )
+    kept = resolvconf.unless_edited(_read(path) or None, _read(ours) or None, text)
+    if kept == text:
+        _put(path, text)
+        _put(ours, text)
 
 
 def hosts(base: str, request: RunRequest, hostname: str) -> str:
@@ -48,21 +64,25 @@ def hosts(base: str, request: RunRequest, hostname: str) -> str:
     return text
 
 
-def resolv_conf(base: str, request: RunRequest) -> str:
-    """The host's resolver configuration, with what --dns, --dns-search and --dns-option replace."""
-    if not (request.dns or request.dns_search or request.dns_options):
+def resolv_conf(base: str, request: RunRequest, nameserver: str = "") -> str:
+    """The host's resolver configuration, with what --dns, --dns-search and --dns-option replace.
+
+    A NAMESERVER that passes questions on takes the place of the host's.
+    """
+    servers = request.dns or ([nameserver] if nameserver else [])
+    if not (servers or request.dns_search or request.dns_options):
         return base
     kept = []
     for line in base.splitlines():
         word = line.split(None, 1)[0] if line.strip() else ""
         if (
-            (word == "nameserver" and request.dns)
+            (word == "nameserver" and servers)
             or (word in ("search", "domain") and request.dns_search)
             or (word == "options" and request.dns_options)
         ):
             continue
         kept.append(line)
-    kept += [f"nameserver {server}" for server in request.dns]
+    kept += [f"nameserver {server}" for server in servers]
     if request.dns_search and request.dns_search != ["."]:
         kept.append("search " + " ".join(request.dns_search))
     if request.dns_options:
@@ -76,9 +96,10 @@ def _names_host(text: str, hostname: str) -> bool:
 
 
 def _read(path: str) -> str:
+    """What is there, as far as it is of a sensible size: a container may have written it."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape") as file:
-            return file.read()
+            return file.read(1 << 20)
     except OSError:
         return ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 
 import rootless
+from rootless.drivers import network
 from rootless.errors import RootlessError
 
 from . import listing
@@ -53,6 +54,7 @@ def gather(ctx: Context) -> dict[str, Any]:
         "Driver": _driver(ctx, warnings),
         "DriverStatus": [
             ["ID Map", facts.id_rung],
+            *([["Ownership", emulation(facts)]] if facts.id_rung == "single" else []),
             ["Native Overlay", "true" if facts.overlay else "false"],
         ],
         "Plugins": {
@@ -65,6 +67,7 @@ def gather(ctx: Context) -> dict[str, Any]:
         "IPv4Forwarding": True,
         "Debug": ctx.env.get("ROOTLESS_DEBUG") == "1",
         "LoggingDriver": str(ctx.settings.get("run.log_driver")),
+        "NetworkUplink": _uplink(ctx, warnings),
         "CgroupDriver": "none",
         "CgroupVersion": "2" if facts.cgroup_mode == "unified" else "1",
         "KernelVersion": system.release,
@@ -91,6 +94,15 @@ def gather(ctx: Context) -> dict[str, Any]:
     }
 
 
+def emulation(facts: HostFacts) -> str:
+    """How owners are pretended where there is one ID."""
+    if not facts.seccomp:
+        return "not emulated: this kernel has no seccomp"
+    if not facts.seccomp_notify:
+        return "calls succeed without effect: this kernel cannot ask about them"
+    return "emulated and recorded"
+
+
 def _security(facts: HostFacts) -> list[str]:
     """What keeps containers in, in the words of Docker."""
     found = ["name=rootless"]
@@ -115,6 +127,14 @@ def _proxies(env: Mapping[str, str]) -> dict[str, str]:
 def _driver(ctx: Context, warnings: list[str]) -> str:
     try:
         return str(ctx.driver.name)
+    except RootlessError as error:
+        warnings.append(f"WARNING: {error.message}")
+        return ""
+
+
+def _uplink(ctx: Context, warnings: list[str]) -> str:
+    try:
+        return network.choose(str(ctx.settings.get("network.uplink")), ctx.facts).name
     except RootlessError as error:
         warnings.append(f"WARNING: {error.message}")
         return ""

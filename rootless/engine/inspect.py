@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 
 from rootless.plan import mounts as plan_mounts
-from rootless.store.layers import LayerStore
 
-from . import listing
+from . import inspect_mounts, inspect_network, listing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from .context import Context
 
 ZERO_TIME = "0001-01-01T00:00:00Z"
-_PROPAGATION = "rprivate"
 
 
 def container(ctx: Context, ref: str, *, size: bool = False) -> dict[str, Any]:
@@ -59,12 +57,16 @@ def container(ctx: Context, ref: str, *, size: bool = False) -> dict[str, Any]:
         "GraphDriver": _graph_driver(ctx, record, directory),
     }
     if size:
-        written = listing.tree_size(f"{directory}/upper")
+        from . import usage
+
+        written = usage.writable(ctx, [found])[0]
         result["SizeRw"] = written
         result["SizeRootFs"] = written + listing.image_size(ctx, result["Image"])
-    result["Mounts"] = [mount_point(mount) for mount in request.get("mounts") or []]
+    result["Mounts"] = [inspect_mounts.point(ctx, mount) for mount in request.get("mounts") or []]
     result["Config"] = _config(found, request, image)
-    result["NetworkSettings"] = _network_settings(request)
+    result["NetworkSettings"] = inspect_network.settings(
+        ctx, found.dir, request, image, running=result["State"]["Running"]
+    )
     return result
 
 
@@ -100,7 +102,7 @@ def _graph_driver(ctx: Context, record: Mapping[str, Any], directory: str) -> di
     diff_ids = record.get("layers") or []
     if not diff_ids:
         return {"Data": None, "Name": record.get("driver") or ""}
-    layers = LayerStore(ctx.paths, record.get("layer_format") or "", record.get("map_key") or "")
+    layers = ctx.layers_of(record)
     return {
         "Data": {
             "LowerDir": ":".join(layers.path(diff_id) for diff_id in reversed(diff_ids)),
@@ -112,40 +114,12 @@ def _graph_driver(ctx: Context, record: Mapping[str, Any], directory: str) -> di
     }
 
 
-def mount_point(mount: Mapping[str, Any]) -> dict[str, Any]:
-    """One mount as `.Mounts` shows it."""
-    kind = mount.get("type") or "bind"
-    found: dict[str, Any] = {"Type": kind}
-    if kind == "volume":
-        found["Name"] = mount.get("source") or ""
-    found["Source"] = "" if kind == "tmpfs" else mount.get("source") or ""
-    found["Destination"] = mount.get("destination") or ""
-    if kind == "volume":
-        found["Driver"] = "local"
-    found["Mode"] = ",".join(_mode_words(mount))
-    found["RW"] = not mount.get("readonly")
-    found["Propagation"] = (mount.get("propagation") or _PROPAGATION) if kind == "bind" else ""
-    return found
-
-
-def _mode_words(mount: Mapping[str, Any]) -> list[str]:
-    words = ["ro"] if mount.get("readonly") else []
-    if mount.get("propagation"):
-        words.append(str(mount["propagation"]))
-    return [*words, *(mount.get("flags") or [])]
-
-
-def _bind(mount: Mapping[str, Any]) -> str:
-    text = f"{mount['source']}:{mount['destination']}"
-    words = [*_mode_words(mount), *(mount.get("options") or [])]
-    return f"{text}:{','.join(words)}" if words else text
-
-
 def host_config(request: Mapping[str, Any]) -> dict[str, Any]:
     """The HostConfig of a request: what was asked about the host's resources."""
     mounts = request.get("mounts") or []
-    binds = [_bind(m) for m in mounts if m.get("type") == "bind" and m.get("create_source")]
-    others = [m for m in mounts if not (m.get("type") == "bind" and m.get("create_source"))]
+    raw = request.get("raw") or {}
+    binds = inspect_mounts.binds(mounts)
+    specs = inspect_mounts.specs(mounts)
     return {
         "Binds": binds or None,
         "ContainerIDFile": "",
@@ -154,14 +128,14 @@ def host_config(request: Mapping[str, Any]) -> dict[str, Any]:
             "Config": dict(request.get("log_opts") or {}),
         },
         "NetworkMode": request.get("network") or "default",
-        "PortBindings": port_bindings(request.get("publish") or []),
+        "PortBindings": inspect_network.port_bindings(request.get("publish") or ()),
         "RestartPolicy": {
             "Name": request.get("restart_name") or "no",
             "MaximumRetryCount": int(request.get("restart_max") or 0),
         },
         "AutoRemove": bool(request.get("auto_remove")),
-        "VolumeDriver": "",
-        "VolumesFrom": None,
+        "VolumeDriver": raw.get("volume_driver") or "",
+        "VolumesFrom": list(raw.get("volumes_from") or []) or None,
         "ConsoleSize": [0, 0],
         **({"Annotations": dict(request["annotations"])} if request.get("annotations") else {}),
         "CapAdd": list(request.get("cap_add") or []) or None,
@@ -174,22 +148,25 @@ def host_config(request: Mapping[str, Any]) -> dict[str, Any]:
         "GroupAdd": list(request.get("group_add") or []) or None,
         "IpcMode": request.get("ipc") or "private",
         "Cgroup": "",
-        "Links": None,
+        "Links": inspect_network.links(request),
         "OomScoreAdj": int(request.get("oom_score_adj") or 0),
         "PidMode": request.get("pid") or "",
         "Privileged": bool(request.get("privileged")),
-        "PublishAllPorts": False,
+        "PublishAllPorts": bool(request.get("publish_all")),
         "ReadonlyRootfs": bool(request.get("read_only")),
         "SecurityOpt": list(request.get("security_opt") or []) or None,
         **({"Tmpfs": dict(request["tmpfs"])} if request.get("tmpfs") else {}),
         "UTSMode": request.get("uts") or "",
         "UsernsMode": request.get("userns") or "",
+        "StorageOpt": {"size": str(request["storage_size"])}
+        if request.get("storage_size")
+        else None,
         "ShmSize": int(request.get("shm_size") or 0) or 64 << 20,
         **({"Sysctls": dict(request["sysctls"])} if request.get("sysctls") else {}),
         "Runtime": "rootless",
         "Isolation": "",
         **_resources(request),
-        **({"Mounts": [_mount_spec(m) for m in others]} if others else {}),
+        **({"Mounts": specs} if specs else {}),
         "MaskedPaths": None if _unmasked(request) else list(plan_mounts.MASKED),
         "ReadonlyPaths": None if _unmasked(request) else list(plan_mounts.READONLY),
         **({"Init": True} if request.get("init") else {}),
@@ -243,47 +220,6 @@ def _resources(request: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _mount_spec(mount: Mapping[str, Any]) -> dict[str, Any]:
-    found: dict[str, Any] = {"Type": mount.get("type") or "bind"}
-    if mount.get("source"):
-        found["Source"] = mount["source"]
-    found["Target"] = mount.get("destination") or ""
-    if mount.get("readonly"):
-        found["ReadOnly"] = True
-    if mount.get("propagation"):
-        found["BindOptions"] = {"Propagation": mount["propagation"]}
-    return found
-
-
-def port_bindings(publish: list[str]) -> dict[str, list[dict[str, str]]]:
-    """``[ip:][host:]container[/protocol]`` of each --publish as Docker's PortBindings."""
-    found: dict[str, list[dict[str, str]]] = {}
-    for text in publish:
-        rest, _, protocol = text.partition("/")
-        address, host = "", ""
-        if rest.startswith("["):
-            address, _, rest = rest[1:].partition("]:")
-        *before, inside = rest.split(":")
-        if before:
-            host = before[-1]
-            address = ":".join(before[:-1]) or address
-        for outer, inner in _port_pairs(host, inside):
-            key = f"{inner}/{protocol or 'tcp'}"
-            found.setdefault(key, []).append({"HostIp": address, "HostPort": outer})
-    return found
-
-
-def _port_pairs(host: str, inside: str) -> list[tuple[str, str]]:
-    first, dash, last = inside.partition("-")
-    if not dash or not (first.isdigit() and last.isdigit()):
-        return [(host, inside)]
-    ports = range(int(first), min(int(last), 65535) + 1)
-    outer, spread, _ = host.partition("-")
-    if spread and outer.isdigit():
-        return [(str(int(outer) + at), str(port)) for at, port in enumerate(ports)]
-    return [(host, str(port)) for port in ports]
-
-
 def effective_env(request: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:
     """The environment Docker's Config.Env shows: the request's, then what the image adds."""
     asked = list(request.get("env") or [])
@@ -300,7 +236,7 @@ def _config(
         entrypoint = image.get("entrypoint") or None
         command = command or list(image.get("cmd") or [])
     attach = request.get("attach") or []
-    exposed = _exposed(request, image)
+    exposed = inspect_network.exposed(request, image)
     config: dict[str, Any] = {
         "Hostname": request.get("hostname") or _hostname(found),
         "Domainname": request.get("domainname") or "",
@@ -315,7 +251,7 @@ def _config(
         "Env": effective_env(request, image),
         "Cmd": command or None,
         "Image": request.get("image") or "",
-        "Volumes": dict(image.get("volumes") or {}) or None,
+        "Volumes": {**(image.get("volumes") or {}), **inspect_mounts.anonymous(request)} or None,
         "WorkingDir": request.get("workdir") or image.get("working_dir") or "",
         "Entrypoint": list(entrypoint) if entrypoint else None,
         "OnBuild": None,
@@ -330,15 +266,6 @@ def _config(
     return config
 
 
-def _exposed(request: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, Any]:
-    ports = list(image.get("exposed_ports") or {})
-    for text in request.get("expose") or []:
-        number, _, protocol = text.partition("/")
-        ports += [f"{inner}/{protocol or 'tcp'}" for _, inner in _port_pairs("", number)]
-    ports += port_bindings(request.get("publish") or [])
-    return {port: {} for port in sorted(set(ports))}
-
-
 def _hostname(found: Container) -> str:
     """The name the container was last started with, else the one it will have."""
     try:
@@ -346,46 +273,6 @@ def _hostname(found: Container) -> str:
             return file.read().strip() or found.id[:12]
     except OSError:
         return found.id[:12]
-
-
-def _network_settings(request: Mapping[str, Any]) -> dict[str, Any]:
-    endpoint = {
-        "IPAMConfig": None,
-        "Links": None,
-        "Aliases": None,
-        "MacAddress": "",
-        "DriverOpts": None,
-        "GwPriority": 0,
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DNSNames": None,
-    }
-    return {
-        "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": {},
-        "HairpinMode": False,
-        "LinkLocalIPv6Address": "",
-        "LinkLocalIPv6PrefixLen": 0,
-        "SecondaryIPAddresses": None,
-        "SecondaryIPv6Addresses": None,
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": {name: dict(endpoint) for name in listing.networks(request)},
-    }
 
 
 def image(ctx: Context, ref: str) -> dict[str, Any]:

@@ -31,6 +31,8 @@ def resolve(ctx: Context, request: RunRequest, place: Placement) -> None:
         if value.startswith("container:"):
             target = value[len("container:") :]
             place.joined[kind] = process_of(ctx, target)
+            if kind == "network":
+                _share_files(ctx, target, request, place)
             if _shares_host(ctx, target, kind):
                 # The kernel lets nobody enter the initial namespace again; we are in it.
                 del place.joined[kind]
@@ -40,6 +42,22 @@ def resolve(ctx: Context, request: RunRequest, place: Placement) -> None:
                 place.shared_shm = shared_memory(ctx, target)
     if request.privileged:
         place.host_devices = host_devices()
+
+
+def _share_files(ctx: Context, reference: str, request: RunRequest, place: Placement) -> None:
+    """Let a container on another's network have its names: its hosts file, resolver and host name."""
+    directory = ctx.containers.resolve(reference).dir
+    place.hosts_file = f"{directory}/hosts"
+    place.resolv_file = f"{directory}/resolv.conf"
+    if request.uts not in ("", "private"):
+        return
+    place.hostname_file = f"{directory}/hostname"
+    if not request.hostname:
+        try:
+            with open(place.hostname_file, encoding="utf-8", errors="surrogateescape") as file:
+                request.hostname = file.read(256).strip()
+        except OSError:
+            pass
 
 
 def map_key(ctx: Context, request: RunRequest) -> str:
@@ -59,7 +77,7 @@ def map_key(ctx: Context, request: RunRequest) -> str:
 def _shares_host(ctx: Context, reference: str, kind: str) -> bool:
     """Whether a container has no namespace of its own of this kind, but the host's."""
     mode = ctx.containers.resolve(reference).record["request"][kind]
-    return mode == "host" or (kind == "network" and mode in ("", "default", "bridge"))
+    return bool(mode == "host")
 
 
 def process_of(ctx: Context, reference: str) -> tuple[int, int]:

@@ -60,6 +60,13 @@ def unpack(ctx: Context, store: LayerStore, layer: Layer, sink: ProgressSink) ->
         os.close(blob)
 
 
+def unpack_one(ctx: Context, descriptor: dict[str, Any], diff_id: str) -> None:
+    """Unpack a layer of our own making, with nothing to show; raises LayerError."""
+    from .progress import ProgressSink
+
+    unpack(ctx, ctx.layers(), Layer(descriptor, diff_id), ProgressSink())
+
+
 def workers() -> int:
     """How many layers are unpacked at once."""
     return max(1, os.cpu_count() or 1)

@@ -126,8 +126,14 @@ def restart(
     return start.start(ctx, container)
 
 
-def remove(ctx: Context, container: Container, *, force: bool = False) -> None:
-    """Remove the container; a running one only by FORCE, killed first."""
+def remove(
+    ctx: Context, container: Container, *, force: bool = False, volumes: bool = False
+) -> None:
+    """Remove the container; a running one only by FORCE, killed first.
+
+    VOLUMES (and --rm): its anonymous volumes too, unless others use them.
+    """
+    doomed = _doomed(ctx, container, volumes=volumes)
     if is_running(ctx, container):
         if not force:
             raise ConflictError(
@@ -145,10 +151,28 @@ def remove(ctx: Context, container: Container, *, force: bool = False) -> None:
         settle(ctx, container)
     if not os.path.isdir(f"{ctx.paths.containers}/{container.id}"):
         return  # it removed itself
+    if doomed:
+        from . import volumes as uses
+
+        uses.doom(ctx, doomed)
     start.drop_run_dir(start.run_dir(ctx, container.id))
     trashed = ctx.containers.trash(container.id)
     if trashed:
         ctx.remove_trees([trashed])
+    if doomed:
+        uses.drop(ctx, doomed)
+
+
+def _doomed(ctx: Context, container: Container, *, volumes: bool) -> list[str]:
+    """Names of the anonymous volumes that go with a container."""
+    request = container.record["request"]
+    if not (volumes or request.get("auto_remove")):
+        return []
+    if not any(mount.get("type") == "volume" for mount in request.get("mounts") or ()):
+        return []
+    from . import volumes as uses
+
+    return uses.anonymous_of(ctx, container.record)
 
 
 def wait(ctx: Context, container: Container) -> int:

@@ -6,10 +6,11 @@ while it is listed is left out.
 
 from __future__ import annotations
 
-import os
-
 from rootless import jsonc
 from rootless.errors import NotFoundError
+from rootless.plan.network import DEFAULT_NETWORK, mode
+
+from . import endpoints
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,16 +21,17 @@ if TYPE_CHECKING:
 
     from .context import Context
 
+    Port = tuple[int, str, str, int]
+
 RUNNING = ("running", "restarting", "paused")
-HOST_NETWORKS = ("", "host", "default", "bridge")
 
 
 def ps_rows(ctx: Context, *, all: bool = False) -> list[dict[str, Any]]:  # noqa: A002
     """A row per container, the newest first; without ALL only those that run.
 
     Keys: id, name, image (as typed), image_id, command (list), created (epoch seconds), status, state
-    (the state file), labels, mounts (list of MountRequest dicts), networks, ports, driver, request,
-    image_config, dir.
+    (the state file), labels, mounts (list of MountRequest dicts), image_mounts (IDs of the images that are
+    mounted), networks (names), ports (see :func:`ports`), driver, request, image_config, dir.
     """
     rows = []
     for container, state in ctx.containers.scan():
@@ -58,7 +60,8 @@ def _row(container: Container, state: dict[str, Any]) -> dict[str, Any]:
         "labels": labels(request, image),
         "mounts": request.get("mounts") or [],
         "networks": networks(request),
-        "ports": [],
+        "ports": ports(container.dir, request, image) if state["status"] in RUNNING else [],
+        "image_mounts": [m["image_id"] for m in (record.get("image_mounts") or {}).values()],
         "driver": record.get("driver") or "",
         "request": request,
         "image_config": image,
@@ -72,36 +75,49 @@ def labels(request: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, st
 
 
 def networks(request: Mapping[str, Any]) -> list[str]:
-    """The names of a container's networks; without a network driver all but `none` are the host's."""
+    """The names of a container's networks, sorted; none for one that shares another's, or has pasta."""
     name = str(request.get("network") or "")
-    if name.startswith("container:"):
+    kind = mode(name)
+    if kind in ("none", "host"):
+        return [kind]
+    if kind != "bridge" or request.get("unplugged"):
         return []
-    return ["host" if name in HOST_NETWORKS else name]
+    found = [str(values["network"]) for values in request.get("endpoints") or ()]
+    plain = DEFAULT_NETWORK if name in ("", "default") else name
+    return sorted("bridge" if one in ("", "default") else one for one in found or [plain])
 
 
-def tree_size(path: str) -> int:
-    """Bytes in the files below PATH, hard links counted once; what may not be read counts nothing."""
-    total = 0
-    seen: set[tuple[int, int]] = set()
-    pending = [path]
-    while pending:
-        try:
-            with os.scandir(pending.pop()) as entries:
-                for entry in entries:
-                    try:
-                        info = entry.stat(follow_symlinks=False)
-                    except OSError:
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        pending.append(entry.path)
-                    elif info.st_nlink == 1:
-                        total += info.st_size
-                    elif (info.st_dev, info.st_ino) not in seen:
-                        seen.add((info.st_dev, info.st_ino))
-                        total += info.st_size
-        except OSError:
-            continue
-    return total
+def ports(directory: str, request: Mapping[str, Any], image: Mapping[str, Any]) -> list[Port]:
+    """Ports of a running container: (number, protocol, host address, host port), the last two "" and 0 where
+    the port is exposed and not published.  None where it has no network of its own.
+    """
+    if mode(str(request.get("network") or "")) in ("host", "none", "container"):
+        return []
+    found: list[Port] = _own(request) or [
+        (port["container_port"], port["protocol"], port["host_ip"], port["host_port"])
+        for port in endpoints.report(directory)["ports"]
+    ]
+    if request.get("expose") or image.get("exposed_ports"):
+        from rootless.plan import ports as grammar
+
+        known = {(number, protocol) for number, protocol, _, _ in found}
+        for name in grammar.exposed(request.get("expose") or (), image.get("exposed_ports") or {}):
+            number, _, protocol = name.partition("/")
+            if (int(number), protocol) not in known:
+                found.append((int(number), protocol, "", 0))
+    return found
+
+
+def _own(request: Mapping[str, Any]) -> list[Port]:
+    """What the program of a network of its own publishes: as it was settled at creation."""
+    if mode(str(request.get("network") or "")) == "bridge" or not request.get("publish"):
+        return []
+    from rootless.plan import ports as grammar
+
+    return [
+        (port.container_port, port.protocol, port.host_ip or "0.0.0.0", port.host_port)
+        for port in grammar.parse_ports(request["publish"])
+    ]
 
 
 def image_size(ctx: Context, image_id: str) -> int:
@@ -154,9 +170,9 @@ def users_of_images(ctx: Context) -> dict[str, list[tuple[str, bool]]]:
     """Image ID -> (container ID, whether it runs) of each container made from it."""
     found: dict[str, list[tuple[str, bool]]] = {}
     for row in ps_rows(ctx, all=True):
-        if row["image_id"]:
-            user = (row["id"], row["status"] in RUNNING)
-            found.setdefault(row["image_id"], []).append(user)
+        user = (row["id"], row["status"] in RUNNING)
+        for image_id in {row["image_id"], *row["image_mounts"]} - {""}:
+            found.setdefault(image_id, []).append(user)
     return found
 
 

@@ -7,17 +7,18 @@ fail and what tells a living container from a lost one.
 from __future__ import annotations
 
 import os
+import sys
 
 from rootless import jsonc
 from rootless.errors import ConflictError, UsageError
 from rootless.linux import proc
-from rootless.plan import launch, tape
+from rootless.plan import idmap, launch, netmode, tape
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 from rootless.plan.request import Placement, RunRequest
 from rootless.runtime import monitor
 
-from . import filters, hostfiles, join, present
+from . import attach, filters, hostfiles, join, present, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,16 +42,27 @@ def run_dir(ctx: Context, container_id: str) -> str:
     return f"{ctx.paths.run_containers}/{container_id[:32]}"
 
 
-def placement(ctx: Context, record: dict[str, Any], request: RunRequest) -> Placement:
-    """Where the container's parts lie on this host."""
+def placement(
+    ctx: Context,
+    record: dict[str, Any],
+    request: RunRequest,
+    *,
+    directory: str = "",
+    volumes: bool = True,
+    suppose: bool = False,
+) -> Placement:
+    """Where the container's parts lie on this host.
+
+    DIRECTORY is another than its own while it is being created; VOLUMES: with what it mounts, which need
+    not exist if we SUPPOSE so.
+    """
     container_id = record["id"]
-    directory = f"{ctx.paths.containers}/{container_id}"
-    layers = ctx.layers(record["map_key"]) if record["layers"] else None
+    directory = directory or f"{ctx.paths.containers}/{container_id}"
     place = Placement(
         container_id=container_id,
         container_dir=directory,
         run_dir=run_dir(ctx, container_id),
-        lowers=[layers.path(d) for d in reversed(record["layers"])] if layers else [],
+        lowers=rootfs.lowers(ctx, record, request),
         upper=f"{directory}/upper",
         work=f"{directory}/work",
         merged=f"{directory}/rootfs",
@@ -60,9 +72,19 @@ def placement(ctx: Context, record: dict[str, Any], request: RunRequest) -> Plac
         hostname_file=f"{directory}/hostname",
         resolv_file=f"{directory}/resolv.conf",
         seccomp=lambda profile, caps: filters.program(ctx, profile, caps),
+        emulation=lambda caps: filters.emulation(ctx, caps),
+        one_id=record["map_key"] == idmap.SINGLE or idmap.emulated(request, ctx.facts),
     )
     place.host_name = os.uname().nodename
     join.resolve(ctx, request, place)
+    if record["driver"]:
+        assembly = ctx.driver_of(record).plan(rootfs.tree(ctx, record, request, place), ctx.facts)
+        place.outer, place.root = assembly.outer, assembly.inner
+    if volumes and request.mounts:
+        from . import mounted
+
+        if mounted.wanted(request):
+            mounted.attach(ctx, record, request, place, suppose=suppose)
     return place
 
 
@@ -90,13 +112,32 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
     if record["layers"]:
         present.ensure_layers(ctx, record)
     place = placement(ctx, record, request)
+    attach.plan(ctx, container.name, record, request, place)
+    if netmode.is_own(request.network):
+        from . import ownnet
+
+        ownnet.plan(ctx, request, image, place)
     spec = specs.build_spec(request, image, ctx.facts, place)
     ops = launch.build_tape(spec, place, ctx.facts)
     _prepare(place, request, spec)
+    if place.fast is not None:
+        from . import fastconnect
+
+        fastconnect.put(ctx, request, place.run_dir)
+    if request.storage_size:
+        rootfs.check_size(ctx, container, request)
+    if record["driver"]:
+        rootfs.up(ctx, record, rootfs.tree(ctx, record, request, place))
+    if place.trees:
+        from . import mounted
+
+        mounted.up(ctx, record, place)
     _put(f"{place.run_dir}/tape", tape.encode(ops))
     _put(f"{place.run_dir}/config.json", jsonc.dumps(spec).encode())
     options = _options(ctx, container, request, spec, place)
     realm = ctx.realm
+    if place.attach is not None:
+        attach.ready(ctx)
     if request.auto_remove:
         _put(
             f"{place.run_dir}/remove",
@@ -119,16 +160,28 @@ def _prepare(place: Placement, request: RunRequest, spec: dict[str, Any]) -> Non
     """
     for path in (place.merged, place.run_dir):
         os.makedirs(path, 0o700, exist_ok=True)
-    hostfiles.write(place.container_dir, request, spec.get("hostname") or os.uname().nodename)
+    hostname = spec.get("hostname") or os.uname().nodename
+    server = place.network_program[2] if place.network_program is not None else ""
+    hostfiles.write(place.container_dir, request, hostname, server)
+    make_sources(request)
+
+
+def make_sources(request: RunRequest) -> list[str]:
+    """Make the directories of the host that -v names and nobody has; sources that are missing else."""
+    missing = []
     for mount in request.mounts:
-        if mount.type == "bind" and mount.create_source and not os.path.lexists(mount.source):
-            try:
-                os.makedirs(mount.source, 0o755)
-            except OSError as error:
-                raise UsageError(
-                    f"cannot make mount source {mount.source}: "
-                    f"{os.strerror(error.errno or 0).lower()}"
-                ) from None
+        if mount.type != "bind" or os.path.lexists(mount.source):
+            continue
+        if not mount.create_source:
+            missing.append(mount.source)
+            continue
+        try:
+            os.makedirs(mount.source, 0o755)
+        except OSError as error:
+            raise UsageError(
+                f"cannot make mount source {mount.source}: {os.strerror(error.errno or 0).lower()}"
+            ) from None
+    return missing
 
 
 def _options(
@@ -159,12 +212,35 @@ def _options(
     if logged:
         options.log = f"{place.container_dir}/{container.id}-json.log"
         options.log_max_size, options.log_max_file = log_limits(ctx, request)
+    if request.mounts:
+        _aftermath(ctx, container, request, place, options)
     if request.auto_remove:
         options.remove_tape = f"{place.run_dir}/remove"
         options.container_dir = place.container_dir
         options.trash_dir = ctx.paths.trash
         options.names_dir = ctx.paths.names
     return options
+
+
+def _aftermath(
+    ctx: Context,
+    container: Container,
+    request: RunRequest,
+    place: Placement,
+    options: monitor.MonitorOptions,
+) -> None:
+    """Let the monitor call Python at the end where volumes or O mounts leave something to clear away."""
+    from . import mounted
+
+    if not mounted.wanted(request):
+        return
+    from . import aftermath, volumes
+
+    doomed = volumes.anonymous_of(ctx, container.record) if request.auto_remove else []
+    trees = [] if request.auto_remove else mounted.leftovers(request, place.container_dir)
+    if doomed or trees:
+        options.on_exit = sys.executable
+        options.on_exit_args = aftermath.arguments(ctx, doomed, trees)
 
 
 def stop_timeout(ctx: Context, request: RunRequest) -> int:

@@ -56,9 +56,14 @@ def unreachable(host: str, error: BaseException) -> Unreachable:
 def _explain(host: str, error: BaseException) -> tuple[str, str, str]:
     chain = list(_chain(error))
     for one in chain:
-        if isinstance(one, ssl.SSLCertVerificationError):
+        # The second is urllib3's own before version 2, for a name that does not match.
+        told = getattr(one, "verify_message", "")
+        if (
+            isinstance(one, ssl.SSLCertVerificationError)
+            or type(one).__name__ == "CertificateError"
+        ):
             return (
-                f"its certificate cannot be trusted ({one.verify_message.rstrip('.')})",
+                f"its certificate cannot be trusted ({str(told or one).rstrip('.')})",
                 f"put its authority's certificate into ~/.config/rootless/certs.d/{host}/ca.crt",
                 "certificate",
             )

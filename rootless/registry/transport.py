@@ -17,7 +17,8 @@ import urllib3
 from rootless import __version__
 from rootless.errors import RegistryAuthError, RegistryError
 
-from . import failures, proxies, tls, tokens
+from . import failures, tls, tokens
+from .proxies import is_loopback, proxy_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -163,7 +164,7 @@ class Transport:
     # how we get there
 
     def _plain_allowed(self, host: str) -> bool:
-        return proxies.is_loopback(host) or host in self._insecure
+        return is_loopback(host) or host in self._insecure
 
     def _send(self, path: str, headers: dict[str, str]) -> Any:
         if not self._scheme:
@@ -255,7 +256,7 @@ class Transport:
         raise AssertionError  # the loop returns or raises
 
     def _pool(self, url: str) -> urllib3.PoolManager:
-        host, proxy = urlsplit(url).netloc, proxies.proxy_for(url, self._env)
+        host, proxy = urlsplit(url).netloc, proxy_for(url, self._env)
         with self._lock:
             pool = self._pools.get((host, proxy))
             if pool is None:
@@ -263,8 +264,12 @@ class Transport:
             return pool
 
     def _make_pool(self, host: str, proxy: str) -> urllib3.PoolManager:
+        context = tls.context(host, self._env, verify=host not in self._insecure)
+        if not hasattr(urllib3, "BaseHTTPResponse"):
+            # Before version 2 it compares names itself, and tells OpenSSL none where the host is an IP address.
+            context.check_hostname = False
         options: dict[str, Any] = {
-            "ssl_context": tls.context(host, self._env, verify=host not in self._insecure),
+            "ssl_context": context,
             "timeout": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=READ_TIMEOUT),
             "retries": False,
             "maxsize": 8,

@@ -76,6 +76,20 @@ def ensure(paths: Paths, facts: HostFacts) -> Realm:
     return realm
 
 
+def end(paths: Paths, facts: HostFacts) -> None:
+    """End the holder of the realm, if it lives; containers that run in it live on."""
+    record = f"{paths.realms}/{map_hash(facts.uid_map, facts.gid_map)}"
+    realm = _open(record)
+    if realm is None:
+        return
+    realm.close()
+    os.unlink(record)
+    try:
+        os.kill(realm.pid, 15)
+    except ProcessLookupError:
+        pass
+
+
 def _open(record: str) -> Realm | None:
     try:
         with open(record, encoding="ascii") as file:
@@ -128,7 +142,7 @@ def play(libexec: str, program: bytes, what: str, fds: Mapping[int, int]) -> int
     WHAT ends the sentence "cannot ..." if it fails; FDS maps further descriptors of the player to
     ours.  Raises NamespaceError with the launcher's reason.
     """
-    launcher, pid, number, failure = _play(libexec, program, fds)
+    launcher, pid, number, failure, _ = _play(libexec, program, fds)
     if pid:
         os.waitpid(launcher, 0)
     if number == errno.ENOSPC:
@@ -140,21 +154,29 @@ def play(libexec: str, program: bytes, what: str, fds: Mapping[int, int]) -> int
 
 
 def try_tape(libexec: str, program: bytes) -> tuple[int, str]:
-    """Play a tape to its end and reap what it leaves: (errno, reason), (0, "") if all of it worked."""
-    launcher, pid, number, failure = _play(libexec, program, {})
+    """Play a tape to its end and reap what it leaves: (errno, reason), (0, "") if all of it worked.
+
+    Servers that the tape started end with what they serve, and are reaped last: before Linux 6.11 a process
+    keeps its seccomp filter, whose end a supervisor waits for, until it is reaped itself.
+    """
+    launcher, pid, number, failure, servers = _play(libexec, program, {})
     code = os.waitstatus_to_exitcode(os.waitpid(launcher, 0)[1])
     if pid:
         try:
             code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         except ChildProcessError:
             pass
+    for server in servers:
+        os.waitpid(server, 0)
     if code and not failure:
         return errno.EIO, f"the launcher ended with status {code}"
     return number, failure
 
 
-def _play(libexec: str, program: bytes, fds: Mapping[int, int]) -> tuple[int, int, int, str]:
-    """(pid of the launcher, pid of its child or 0, errno, reason) once the tape's end or exec came."""
+def _play(
+    libexec: str, program: bytes, fds: Mapping[int, int]
+) -> tuple[int, int, int, str, list[int]]:
+    """(pid of the launcher, of its child or 0, errno, reason, pids of servers) once the end or exec came."""
     ours, theirs = _socket.socketpair(
         _socket.AF_UNIX, _socket.SOCK_SEQPACKET | _socket.SOCK_CLOEXEC
     )
@@ -175,14 +197,17 @@ def _play(libexec: str, program: bytes, fds: Mapping[int, int]) -> tuple[int, in
         os.close(null)
         theirs.close()
     pid, number, failure = 0, 0, ""
+    servers = []
     while True:
         message = ours.recv(65536)
         if not message:
             break
         if message[:1] == b"P":
             pid = int.from_bytes(message[1:5], "little")
+        elif message[:1] in (b"H", b"O", b"N", b"F"):
+            servers.append(int.from_bytes(message[1:5], "little"))
         elif message[:1] == b"E":
             number = int.from_bytes(message[9:13], "little")
             failure = message[13:].decode("utf-8", "replace")
     ours.close()
-    return child, pid, number, failure
+    return child, pid, number, failure, servers

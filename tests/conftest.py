@@ -92,7 +92,11 @@ PROBES: dict[str, Callable[[], str]] = {
     "subid": _subid,
     "fuse": lambda: _opens("/dev/fuse"),
     "net-tun": lambda: _opens("/dev/net/tun"),
+    "fuse-overlayfs-opaque": lambda: (
+        "" if _fact("fuse_overlayfs_opaque") else "fuse-overlayfs ignores user.overlay.opaque"
+    ),
     "overlay": lambda: "" if _fact("overlay") else f"overlay: {_fact('overlay_error')}",
+    "relay": lambda: "" if _fact("net_relay") else f"relay: {_fact('net_relay_error')}",
     "seccomp": lambda: "" if _fact("seccomp") else "no seccomp filter can be loaded",
 }
 
@@ -252,6 +256,8 @@ class Cli:
             "PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin",
             "LANG": "C.UTF-8",
             "ROOTLESS_LIBEXEC": libexec,
+            "ROOTLESS_NETWORK_DEFAULT": "host",  # else each world has a network service to wait for
+            "ROOTLESS_NETWORK_IDLE": "1",
             **{k: v for k, v in os.environ.items() if k == "HOME" or k.startswith("XDG_")},
         }
 

@@ -1,24 +1,20 @@
 """What every storage driver must do, on real mounts: layers unpacked in the realm, shown as one tree.
 
-Each entry of the registry goes through the whole suite.  A script of the host's Python looks at the merged
-tree and changes it, in the mount namespace that the launcher made; nothing is mounted outside of it.
+Each entry of the registry goes through the whole suite, in each layer format that it reads.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
-import json
 import os
 import struct
-import sys
 import tarfile
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from stacks import FORMATS, Stack, archive, new_stack
 
 from rootless.drivers import snapshot
-from rootless.engine.context import Context
 from rootless.errors import (
     DigestMismatchError,
     HostError,
@@ -28,140 +24,32 @@ from rootless.errors import (
     UsageError,
 )
 from rootless.facts import HostFacts
-from rootless.plan import tape
-from rootless.runtime import realm as realms
-from rootless.store import unpack as unpacker
-from rootless.store.layers import LayerStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
-NEWNS = 0x20000
-NEWUSER = 0x10000000
-MS_REC_SLAVE = 0x4000 | 0x80000
+    from rootless.engine.context import Context
 
-LOOK = r"""
-import hashlib, json, os, stat, sys
-root = sys.argv[1]
-os.chdir(root)
-exec(sys.argv[2])
-found = {}
-for where, dirs, files in os.walk("."):
-    for name in [*dirs, *files]:
-        path = os.path.join(where, name)[2:]
-        info = os.lstat(path)
-        kind = stat.filemode(info.st_mode)
-        data = ""
-        if stat.S_ISREG(info.st_mode):
-            data = open(path, "rb").read().decode("latin-1")
-        elif stat.S_ISLNK(info.st_mode):
-            data = os.readlink(path)
-        found[path] = [kind, info.st_uid, info.st_gid, int(info.st_mtime), data]
-os.write(3, json.dumps(found).encode() + b"\n")
-"""
+KINDS = [
+    ("overlay", "overlay"),
+    *((name, kind) for name in snapshot.REGISTRY if name != "overlay" for kind in FORMATS),
+]
+# What an old kernel or an old program cannot do, and so is never chosen where it cannot.
+NEEDS = {
+    ("overlay", "overlay"): "overlay",
+    ("fuse-overlayfs", "overlay"): "fuse-overlayfs-opaque",
+}
 
 
-def archive(*members: tuple[str, Any]) -> bytes:
-    """A layer: (name, text | None for a directory | dict of TarInfo fields)."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as out:
-        for name, what in members:
-            info = tarfile.TarInfo(name)
-            data = b""
-            info.mode = 0o644
-            info.mtime = 1_600_000_000
-            if what is None:
-                info.type, info.mode = tarfile.DIRTYPE, 0o755
-            elif isinstance(what, dict):
-                for key, value in what.items():
-                    if key == "data":
-                        data = value
-                    else:
-                        setattr(info, key, value)
-            else:
-                data = what.encode()
-            info.size = len(data)
-            out.addfile(info, io.BytesIO(data))
-    return buffer.getvalue()
+def kind(pair: tuple[str, str]) -> Any:
+    """A parameter, with what the pair of driver and layer format requires of the machine."""
+    marks = [pytest.mark.requires(NEEDS[pair])] if pair in NEEDS else []
+    return pytest.param(pair, id="-".join(pair), marks=marks)
 
 
-@pytest.fixture(scope="module")
-def ctx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Context]:
-    base = tmp_path_factory.mktemp("snapshot")
-    os.chmod(base, 0o755)
-    run = base / "run"
-    run.mkdir(mode=0o700)
-    env = {**os.environ, "XDG_DATA_HOME": str(base / "data"), "XDG_RUNTIME_DIR": str(run)}
-    env.pop("ROOTLESS_STORAGE_ROOT", None)
-    context = Context.load(env)
-    holder = context.realm.pid
-    yield context
-    trees = [f"{context.paths.data_root}/{name}" for name in ("layers", "trash")]
-    context.remove_trees([*trees, str(base / "trees")])
-    os.kill(holder, 15)
-
-
-class Stack:
-    """Layers of one driver, and a way to look at them merged."""
-
-    def __init__(self, ctx: Context, driver: str, directory: str) -> None:
-        self.ctx = ctx
-        self.driver = snapshot.REGISTRY[driver]()
-        self.layers = LayerStore(ctx.paths, self.driver.layer_format)
-        self.lowers: list[str] = []
-        self.directory = directory
-        for name in ("upper", "work", "merged"):
-            os.makedirs(f"{directory}/{name}", exist_ok=True)
-
-    def add(self, *members: tuple[str, Any]) -> str:
-        """Unpack a layer on top; its directory."""
-        path = self.layers.path(self.unpack(archive(*members)))
-        self.lowers.insert(0, path)
-        return path
-
-    def unpack(self, data: bytes, **options: Any) -> str:
-        diff_id = options.pop("diff_id", "sha256:" + hashlib.sha256(data).hexdigest())
-        blob = realms.memfd("blob", data)
-        run = options.pop("run", self.ctx.run_in_realm)
-        try:
-            unpacker.unpack(self.layers, diff_id, blob, run, **options)
-        finally:
-            os.close(blob)
-        return str(diff_id)
-
-    def look(self, script: str = "") -> dict[str, list[Any]]:
-        """The merged tree, after SCRIPT ran in it."""
-        where = self.directory
-        ops: list[tape.Op] = [
-            ("join_fd", (realms.USER_FD, NEWUSER)),
-            ("set_ids", (0, 0)),
-            ("unshare", (NEWNS,)),
-            ("propagation", ("/", MS_REC_SLAVE)),
-            *self.driver.plan(
-                self.lowers, f"{where}/upper", f"{where}/work", f"{where}/merged", self.ctx.facts
-            ),
-            ("exec", (sys.executable, [sys.executable, "-I", "-S", "-c", LOOK, f"{where}/merged",
-                                       script], [], 2)),
-        ]  # fmt: skip
-        receive, send = os.pipe()
-        table = {3: send, realms.USER_FD: self.ctx.realm.user_fd}
-        pid = realms.play(self.ctx.paths.libexec, tape.encode(ops), "look", table)
-        os.close(send)
-        with os.fdopen(receive, "rb") as stream:
-            text = stream.read()
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-        found: dict[str, list[Any]] = json.loads(text)
-        return found
-
-
-@pytest.fixture(params=sorted(snapshot.REGISTRY))
-def stack(
-    request: pytest.FixtureRequest, ctx: Context, tmp_path_factory: pytest.TempPathFactory
-) -> Stack:
-    trees = os.path.dirname(ctx.paths.data_root) + "/../trees"
-    directory = os.path.join(os.path.realpath(trees), os.urandom(6).hex())
-    os.makedirs(directory)
-    return Stack(ctx, request.param, directory)
+@pytest.fixture(params=[kind(pair) for pair in KINDS])
+def stack(request: pytest.FixtureRequest, ctx: Context) -> Stack:
+    return new_stack(ctx, *request.param)
 
 
 def texts(tree: Mapping[str, Sequence[Any]]) -> dict[str, str]:
@@ -225,6 +113,57 @@ def test_owners_modes_and_times(stack: Stack) -> None:
     assert tree["d/l"] == ["lrwxrwxrwx", uid, gid, when, "f"]
 
 
+def test_the_topmost_layer_has_all_say_about_a_directory(stack: Stack) -> None:
+    """Attributes that a lower layer gave it are gone."""
+    tagged = {"type": tarfile.DIRTYPE, "pax_headers": {"SCHILY.xattr.user.low": "x"}}
+    other = {"type": tarfile.DIRTYPE, "pax_headers": {"SCHILY.xattr.user.high": "y"}}
+    stack.add(("d", tagged), ("d/f", "1"), ("e", tagged))
+    stack.add(("d", other), ("e", None))
+    tree = stack.look("assert [os.listxattr(name) for name in ('d', 'e')] == [['user.high'], []]")
+    assert texts(tree) == {"d/f": "1"}
+
+
+@pytest.mark.requires("subid")
+def test_set_group_id_directories_give_a_layer_nothing(stack: Stack) -> None:
+    """What an archive says holds, though the kernel would have the group and the bit inherited."""
+    directory = {"type": tarfile.DIRTYPE, "mode": 0o2775, "gid": 50}
+    stack.add(
+        ("d", directory),
+        ("d/f", ""),
+        ("d/l", {"type": tarfile.SYMTYPE, "linkname": "f"}),
+        ("d/p", {"type": tarfile.FIFOTYPE, "mode": 0o644}),
+        ("d/sub", None),
+        ("twice", directory),
+        ("twice", None),
+    )
+    tree = stack.look()
+    assert tree["d"][:3] == ["drwxrwsr-x", 0, 50]
+    assert {path: tree[path][0] for path in ("d/f", "d/l", "d/p", "d/sub", "twice")} == {
+        "d/f": "-rw-r--r--",
+        "d/l": "lrwxrwxrwx",
+        "d/p": "prw-r--r--",
+        "d/sub": "drwxr-xr-x",
+        "twice": "drwxr-xr-x",
+    }
+    assert {entry[2] for path, entry in tree.items() if path != "d"} == {0}
+
+
+@pytest.mark.requires("subid")
+def test_a_set_group_id_store_gives_a_container_nothing(stack: Stack) -> None:
+    """As project directories of shared machines are: the group is not even one of the container's."""
+    where = stack.directory
+    pid = stack.ctx.run_in_realm(["/bin/sh", "-c", f"chgrp 50 {where}; chmod g+s {where}"], {})
+    os.waitpid(pid, 0)
+    stack.add(("d", None))
+    script = (
+        "os.mkdir('new'); open('d/f', 'w')\n"
+        "found = {(i.st_gid, i.st_mode & 0o7777) for i in map(os.stat, ('.', 'new', 'd'))}\n"
+        "assert found == {(0, 0o755)}, found"
+    )
+    tree = stack.look(script)
+    assert {entry[2] for entry in tree.values()} == {0}
+
+
 def test_writes_never_reach_a_layer(stack: Stack) -> None:
     layer = stack.add(("d", None), ("d/f", "low"), ("d/g", "low"), ("e", None), ("e/x", "x"))
     before = fingerprint(layer)
@@ -271,6 +210,17 @@ def test_a_hundred_and_twenty_layers(stack: Stack) -> None:
     tree = texts(stack.look())
     assert len(tree) == 121
     assert tree["top"] == "119"
+
+
+def test_one_layer_twice(stack: Stack) -> None:
+    """As images have it whose steps made the same files, or none."""
+    twice = (("d", None), ("d/.wh.f", ""), ("d/g", "twice"), ("e", None), ("e/.wh..wh..opq", ""))
+    stack.add(*twice)
+    stack.add(
+        ("d", None), ("d/f", "hidden"), ("d/g", "hidden"), ("d/h", "1"), ("e", None), ("e/x", "")
+    )
+    stack.add(*twice)
+    assert texts(stack.look()) == {"d/g": "twice", "d/h": "1"}
 
 
 def test_no_layers_at_all(stack: Stack) -> None:
@@ -397,12 +347,47 @@ def test_choice() -> None:
         snapshot.choose("zfs", good)
 
 
-@pytest.mark.parametrize("kernel", [(4, 18, 0), (6, 1, 0)])
-def test_no_driver_is_a_clear_error(kernel: tuple[int, int, int]) -> None:
-    facts = HostFacts(uid=1000, gid=1000, overlay=False, overlay_error="EPERM (no)", kernel=kernel)
-    for wanted in ("auto", "overlay"):
-        with pytest.raises(
-            HostError, match=r"cannot use storage driver overlay: EPERM \(no\)"
-        ) as e:
-            snapshot.choose(wanted, facts)
+def test_the_ladder_goes_down() -> None:
+    """Each rung is taken where those above do not work, and the reason is told where it was asked for."""
+    fuse = {"fuse_overlayfs": "/usr/bin/fuse-overlayfs", "fusepy": "/site", "libfuse": "3"}
+    facts = HostFacts(uid=1000, gid=1000, **fuse)  # type: ignore[arg-type]
+    steps: list[tuple[dict[str, Any], str, str]] = [
+        ({"overlay": False, "overlay_error": "EPERM (no)"}, "overlay", r"EPERM \(no\)"),
+        ({"fuse_overlayfs": ""}, "fuse-overlayfs", "fuse-overlayfs is not installed"),
+        ({"fusepy": ""}, "fusepy", "neither mfusepy nor fusepy can be imported"),
+        ({"fusepy": "/site", "libfuse": ""}, "fusepy", "libfuse is not installed"),
+        ({"libfuse": "2", "fuse_mount": False, "fuse_error": "no FUSE"}, "fusepy", "no FUSE"),
+    ]
+    for changes, name, reason in steps:
+        facts = facts.replace(**changes)
+        with pytest.raises(HostError, match=f"cannot use storage driver {name}: .*{reason}") as e:
+            snapshot.choose(name, facts)
         assert e.value.hint
+    assert snapshot.choose("auto", facts).name == "copy"
+    rungs = [
+        snapshot.choose("", HostFacts(uid=1, gid=1, overlay=False, **kind)).name  # type: ignore[arg-type]
+        for kind in (fuse, {**fuse, "fuse_overlayfs": ""}, {})
+    ]
+    assert rungs == ["fuse-overlayfs", "fusepy", "copy"]
+
+
+def test_no_driver_is_a_clear_error() -> None:
+    facts = HostFacts(uid=1000, gid=1000, overlay=False, userns_error="no user namespaces")
+    with pytest.raises(HostError, match="cannot use storage driver copy: no user namespaces"):
+        snapshot.choose("copy", facts)
+
+
+def test_formats_follow_the_filesystem() -> None:
+    """Whiteouts are kept as the kernel does only where the filesystem takes them."""
+    able = HostFacts(uid=1000, gid=1000)
+    poor = able.replace(data_features=("dtype",))
+    for name in ("fuse-overlayfs", "fusepy", "copy"):
+        assert snapshot.driver(name).layer_format(able) == "overlay"
+        assert snapshot.driver(name).layer_format(poor) == "files"
+
+
+@pytest.mark.parametrize(("knows", "wanted"), [(True, "overlay"), (False, "files")])
+def test_an_old_fuse_overlayfs_gets_layers_it_understands(knows: bool, wanted: str) -> None:
+    facts = HostFacts(uid=1000, gid=1000, fuse_overlayfs_opaque=knows)
+    assert snapshot.driver("fuse-overlayfs").layer_format(facts) == wanted
+    assert snapshot.driver("overlay").layer_format(facts) == "overlay"

@@ -12,6 +12,7 @@ import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBEXEC = os.environ.get("ROOTLESS_LIBEXEC") or f"{TOP}/rootless/libexec"
+PARTS = ("", "_attach", "_connect", "_connect_held", "_owner")
 
 
 @pytest.mark.requires("userns", "overlay", "busybox", "cc")
@@ -40,7 +41,8 @@ def again(env: dict[str, str], tmp_path: Any) -> None:
     """The launcher's tests in a pytest of their own."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider",
-         f"{TOP}/tests/helpers/test_launch.py", f"--basetemp={tmp_path}/inner"],
+         *(f"{TOP}/tests/helpers/test_launch{part}.py" for part in PARTS),
+         f"--basetemp={tmp_path}/inner"],
         env={**os.environ, **env},
         cwd=TOP,
         capture_output=True,

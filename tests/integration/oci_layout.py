@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-Files = dict[str, Union[bytes, str]]
+Files = Mapping[str, Union[bytes, str]]
+Members = dict[str, Union[bytes, str, tuple[str, str]]]
 OCI = "application/vnd.oci.image"
 
 
@@ -73,7 +75,7 @@ class Layout:
         return self.directory / "blobs" / digest.replace(":", "/")
 
     def image(
-        self, layers: list[Files], architecture: str = "amd64", variant: str = "", **config: Any
+        self, layers: Sequence[Files], architecture: str = "amd64", variant: str = "", **config: Any
     ) -> dict[str, Any]:
         """Store an image of gzipped layers; the descriptor of its manifest, not yet in the index."""
         tars = [layer_tar(files) for files in layers]
@@ -130,7 +132,7 @@ class Layout:
         return out.getvalue()
 
 
-def tar_of(members: dict[str, Union[bytes, str, tuple[str, str]]]) -> bytes:
+def tar_of(members: Members) -> bytes:
     """A tar of files by name; a tuple ("link" or "hard", target) makes a link."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as tar:
@@ -148,12 +150,12 @@ def tar_of(members: dict[str, Union[bytes, str, tuple[str, str]]]) -> bytes:
 
 
 def docker_archive(
-    layers: list[Files], tags: Optional[list[str]], *, legacy: bool = False, **config: Any
-) -> dict[str, Union[bytes, str, tuple[str, str]]]:
+    layers: Sequence[Files], tags: Optional[list[str]], *, legacy: bool = False, **config: Any
+) -> Members:
     """The members of a docker-archive, for tar_of(); LEGACY links a layer that occurs twice."""
     tars = [layer_tar(files) for files in layers]
     data = image_config([digest_of(tar) for tar in tars], **config)
-    members: dict[str, Union[bytes, str, tuple[str, str]]] = {}
+    members: Members = {}
     names = []
     first: dict[bytes, str] = {}
     for number, tar in enumerate(tars):

@@ -37,6 +37,7 @@ class World:
             "LANG": "C.UTF-8",
             "TERM": "xterm",
             "PYTHONDONTWRITEBYTECODE": "1",
+            "ROOTLESS_NETWORK_DEFAULT": "host",  # tests of networks say otherwise
         }
         if os.environ.get("ROOTLESS_LIBEXEC"):
             self.env["ROOTLESS_LIBEXEC"] = os.environ["ROOTLESS_LIBEXEC"]

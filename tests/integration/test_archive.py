@@ -14,7 +14,16 @@ from pathlib import Path
 from typing import Any, Callable
 
 import pytest
-from oci_layout import Layout, digest_of, docker_archive, image_config, layer_tar, tar_of
+from oci_layout import (
+    Files,
+    Layout,
+    Members,
+    digest_of,
+    docker_archive,
+    image_config,
+    layer_tar,
+    tar_of,
+)
 
 pytestmark = pytest.mark.requires("overlay")
 
@@ -72,7 +81,7 @@ def test_every_compression_from_a_file_and_a_pipe(
 
 def test_a_loaded_image_runs(rootless: Any, tmp_path: Path, libexec: str) -> None:
     program = Path(libexec, "hello").read_bytes()
-    layers = [{"bin/": "", "bin/hello": program}]
+    layers: list[Files] = [{"bin/": "", "bin/hello": program}]
     data = tar_of(docker_archive(layers, ["app:1"], Entrypoint=["/bin/hello"], Cmd=[]))
     load(rootless, data, tmp_path)
     assert "capabilities" in rootless("run", "--rm", "--network", "none", "app:1").stdout
@@ -104,7 +113,7 @@ def test_several_images_in_one_archive(rootless: Any, tmp_path: Path) -> None:
 
 def test_compressed_layers_in_a_docker_archive(rootless: Any, tmp_path: Path) -> None:
     tar = layer_tar(FILES[0])
-    members = {
+    members: Members = {
         "c.json": image_config([digest_of(tar)]),
         "l": gzip.compress(tar),
         "manifest.json": json.dumps([{"Config": "c.json", "RepoTags": ["gz:1"], "Layers": ["l"]}]),
@@ -201,8 +210,8 @@ def manifest(**changes: Any) -> bytes:
     [
         (b"", "not a tar archive|neither manifest.json"),
         (b"hello" * 1000, "it is not a tar archive"),
-        (gzip.compress(b"hello" * 1000), "it is not a tar archive"),
-        (gzip.compress(changed())[:-20], "truncated"),
+        (gzip.compress(b"hello" * 1000, mtime=0), "it is not a tar archive"),
+        (gzip.compress(changed(), mtime=0)[:-20], "truncated"),
         (bz2.compress(changed())[:-20], "truncated"),
         (lzma.compress(changed())[:-20], "truncated"),
         (zstd(changed())[:-20], "archive"),
@@ -227,7 +236,7 @@ def manifest(**changes: Any) -> bytes:
         (changed(config="[]"), "it is not a JSON object"),
         (changed(config="{}"), "no list of diff IDs"),
         (changed(layer=layer_tar({"c": "d"})), "its digest is sha256:"),
-        (changed(layer=gzip.compress(b"x" * 2000)), "cannot"),
+        (changed(layer=gzip.compress(b"x" * 2000, mtime=0)), "cannot"),
         (changed(layer=("link", "/etc/passwd")), "is missing"),
         (changed(layer=("link", "../../../../../etc/passwd")), "is missing"),
         (changed(layer=("hard", "manifest.json/")), "its digest is"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +61,27 @@ def test_one_id_is_enough(rootless: Any) -> None:
     done = inside(rootless, "-Ur", "run", "--rm", "--network", "none", "hello")
     assert done.returncode == 0, done.stderr
     assert "user IDs       0 -> 0 (here" in done.stdout
+
+
+@pytest.mark.requires("relay")
+def test_uplinks_of_this_machine(rootless: Any) -> None:
+    report = json.loads(rootless("doctor", "--json").stdout)
+    found = ladder(report, "network")
+    assert found["chosen"] == "relay"
+    assert [rung["name"] for rung in found["rungs"]] == [
+        *("relay", "pasta", "slirp4netns", "host", "none")
+    ]
+    assert "Network Uplink: relay\n" in rootless("info").stdout
+
+
+def test_a_machine_without_network_namespaces_has_the_hosts(rootless: Any) -> None:
+    none = "echo 0 > /proc/sys/user/max_net_namespaces"
+    report = json.loads(inside(rootless, "-Ur", "doctor", "--json", before=none).stdout)
+    found = ladder(report, "network")
+    assert found["chosen"] == "host"
+    reasons = {rung["why"] for rung in found["rungs"][:3]}
+    assert len(reasons) == 1
+    assert "cannot make" in reasons.pop()
 
 
 @pytest.mark.requires("subid")
@@ -127,3 +150,25 @@ def test_helpers_that_were_not_built_are_one_sentence(rootless: Any) -> None:
     assert done.returncode == 125
     assert done.stderr.startswith("rootless: cannot execute /nonexistent/launch: no such file")
     assert "install.sh" in done.stderr
+
+
+def test_what_a_supervisor_waits_for_is_reaped_before_it(
+    libexec: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before Linux 6.11 an ended process keeps its filter, and so its supervisor, until it is reaped."""
+    from rootless.linux import probe, probe_storage
+    from rootless.plan import tape
+    from rootless.runtime import realm
+
+    names = []
+    real = os.waitpid
+
+    def waitpid(pid: int, options: int) -> tuple[int, int]:
+        names.append(Path(f"/proc/{pid}/comm").read_text().strip())
+        return real(pid, options)
+
+    monkeypatch.setattr(os, "waitpid", waitpid)
+    ops = probe_storage.single(probe.NEWUSER, os.getuid(), os.getgid())
+    ops += [("supervise", (b"", "", "")), ("no_new_privs", ()), ("emulate", (probe.ALLOW_ALL, b""))]
+    assert realm.try_tape(libexec, tape.encode(ops)) == (0, "")
+    assert names == ["launch", "launch", "owners"]

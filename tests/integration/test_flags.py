@@ -43,7 +43,7 @@ def sh(rl: World, script: str, *flags: str, **options: object) -> str:
         (["--network", "none"], "ls /sys/class/net", "lo"),
         (["--userns", "host"], "wc -l < /proc/self/uid_map", "2"),
         (["-e", "A=x y", "-e", "PATH=/bin"], "echo \"$A\" $PATH", "x y /bin"),
-        (["--add-host", "db:10.1.2.3"], "grep db /etc/hosts", "10.1.2.3\tdb"),
+        (["--add-host", "db:10.1.2.3"], "grep ^10.1.2.3 /etc/hosts", "10.1.2.3\tdb"),
         (["--dns", "10.9.8.7"], "grep nameserver /etc/resolv.conf", "nameserver 10.9.8.7"),
         (["--oom-score-adj", "500"], "cat /proc/self/oom_score_adj", "500"),
         (["--group-add", "extra", "--group-add", "4242"], "id -G", "0 2000 4242"),

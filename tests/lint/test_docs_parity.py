@@ -85,7 +85,10 @@ def test_examples_use_flags_that_exist(name: str) -> None:
         parse.parse(command, rest[2:] if two else rest[1:])
 
 
-EXAMPLES_OF_OTHERS = ("create", "images", "ps", "rm")
+EXAMPLES_OF_OTHERS = (
+    *("create", "images", "import", "ps", "rm"),
+    "volume export",
+)
 
 
 def test_pages_become_roff_without_a_warning(tmp_path: Any) -> None:
@@ -134,7 +137,22 @@ def test_readme_lists_only_commands_that_exist() -> None:
     path = os.path.join(ROOT, "README.md")
     if not os.path.exists(path):
         pytest.fail("there is no README.md")
-    rows = re.findall(r"^\|\s*`rootless ([a-z ]+?)(?:[ `].*)?$", read("README.md"), re.M)
+    rows = re.findall(r"^\|\s*`rootless ([a-z ]+)", read("README.md"), re.M)
     for row in rows:
         words = row.split()
         assert commands.find(" ".join(words[:2])) or commands.find(words[0]), row
+
+
+def test_bash_completes_files_and_containers_of_cp(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "rootfs.tar").touch()
+    (tmp_path / "rootless").write_text("#!/bin/sh\necho rooster\n")
+    (tmp_path / "rootless").chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert complete("rootless", "import", "rootf") == ["rootfs.tar"]
+    assert complete("rootless", "cp", "rootf") == ["rootfs.tar"]
+    assert complete("rootless", "cp", "roos") == ["rooster:"]
+    assert complete("rootless", "cp", "--follow") == ["--follow-link"]
+    assert complete("rootless", "export", "-o", "rootf") == ["rootfs.tar"]

@@ -37,8 +37,8 @@ CONFINED: dict[str, tuple[str, ...]] = {
     "yaml": ("cli", "engine"),
     "cryptography": ("registry",),
 }
-# The unpacking worker is one self-contained file that runs alone in the realm: it makes its own calls.
-CTYPES = ("rootless/linux/", "rootless/store/unpack_worker.py")
+# The union filesystem is a program of its own around libfuse, which is called through ctypes.
+CTYPES = ("rootless/linux/", "rootless/drivers/snapshot/unionfs/")
 
 
 def problems(found: list[str]) -> None:
@@ -154,7 +154,19 @@ def test_ctypes_is_the_business_of_linux() -> None:
 
 
 # Programs of their own: main() of these ends a process that has nothing else to do.
-PROGRAMS = ("rootless/store/unpack_worker.py", "rootless/__main__.py")
+PROGRAMS = (
+    "rootless/linux/probe_network_worker.py",
+    "rootless/store/unpack_worker.py",
+    "rootless/store/remap_worker.py",
+    "rootless/store/worker.py",
+    "rootless/store/fsworker.py",
+    "rootless/store/volumeworker.py",
+    "rootless/engine/aftermath.py",
+    "rootless/drivers/snapshot/copy_worker.py",
+    "rootless/drivers/snapshot/unionfs/server.py",
+    "rootless/drivers/network/netd/server.py",
+    "rootless/__main__.py",
+)
 
 
 SPEECH = {"print", "exit", "sys.exit", "os._exit", "sys.stdout.write", "sys.stderr.write"}

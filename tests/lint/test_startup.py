@@ -38,6 +38,9 @@ open({out!r}, "w").write(" ".join([str(code), *new]))
 
 VERBS: dict[str, list[str]] = {
     "run": ["run", "--rm", "--network", "none", "hello"],
+    "run -v": ["run", "--rm", "--network", "none", "-v", "data:/data", "hello"],
+    "run on a network": ["run", "--rm", "--network", "bridge", "hello"],
+    "volume ls": ["volume", "ls"],
     "run -d": ["run", "-d", "--name", "extra", "hello"],
     "create": ["create", "hello"],
     "start": ["start", "kept"],
@@ -75,7 +78,9 @@ def imported(rootless: Any, tmp_path: Path, words: list[str]) -> set[str]:
 
 def warmed(rootless: Any) -> None:
     """Facts probed, image made and unpacked, realm up: what a second command finds."""
-    rootless("run", "--name", "kept", "hello")
+    rootless("run", "--name", "kept", "-v", "data:/data", "hello")
+    volume = Path(rootless.env["XDG_DATA_HOME"], "rootless", "volumes", "data", "_data")
+    (volume / "used").touch()  # an empty one would be filled from the image, by a worker
 
 
 @pytest.mark.parametrize("verb", VERBS)

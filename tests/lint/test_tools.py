@@ -24,18 +24,20 @@ def test_types_are_sound() -> None:
     pytest.importorskip("mypy", reason="requires mypy: it is not installed")
     argv = [sys.executable, "-m", "mypy", "--no-error-summary", "--cache-dir", MYPY_CACHE]
     check([*argv, "rootless"])
+    check([*argv, "tests/vm/lane"])
 
 
 def test_words_are_spelled_right() -> None:
     pytest.importorskip("codespell_lib", reason="requires codespell: it is not installed")
-    words = "ro,ans,fo,te,hel,nd,inout,re-use,re-used,passt,bu,sise"
+    words = "ro,ans,fo,te,hel,nd,inout,re-use,re-used,passt,bu,sise,iif"
     skip = "./.*,./helpers/build,./rootless/libexec,./tests/unit/data,./conf/seccomp.json,*.pyc"
     check([sys.executable, "-m", "codespell_lib", "-L", words, "-S", skip, "."])
 
 
 def scripts() -> list[str]:
     found = [name_of(path) for path in files(".sh")]
-    for name in ("tests/run", ".ci/run"):
+    found += [name_of(path) for path in files(".bash", below="tests")]
+    for name in ("tests/run", ".ci/run", "tests/vm/run", "tests/vm/guest/start"):
         if (ROOT / name).exists() and b"sh" in (ROOT / name).read_bytes().split(b"\n")[0]:
             found.append(name)
     return found
@@ -63,5 +65,5 @@ def test_the_tape_header_is_what_the_table_says() -> None:
 
 
 def test_programs_are_executable() -> None:
-    for name in ("install.sh", "tests/run", ".ci/run"):
+    for name in ("install.sh", "tests/run", ".ci/run", "tests/vm/run"):
         assert os.access(ROOT / name, os.X_OK), name

@@ -14,11 +14,16 @@ from typing import Any
 import pytest
 
 from rootless import jsonc
+from rootless.drivers import network
+from rootless.drivers.snapshot.base import Tree
+from rootless.drivers.snapshot.overlay import OverlayDriver
 from rootless.errors import RootlessError
 from rootless.facts import HostFacts
-from rootless.plan import explain, launch, tape
+from rootless.plan import attach, explain, launch, netmode, tape
 from rootless.plan import spec as specs
+from rootless.plan.fastconnect import FastConnect
 from rootless.plan.image import ImageConfig
+from rootless.plan.ownership import Emulation
 from rootless.plan.request import ExecRequest, Placement, RunRequest
 
 CASES = sorted(Path(__file__).with_name("cases").glob("*.case"))
@@ -43,7 +48,9 @@ PLACE: dict[str, Any] = {
 # What --explain does not show: kept by the engine, or of no effect on the plan.
 NOT_PLANNED = {
     "image name platform interactive attach labels log_driver log_opts restart_name restart_max "
-    "auto_remove stop_timeout add_hosts dns dns_search dns_options publish expose raw"
+    "auto_remove stop_timeout add_hosts dns dns_search dns_options publish publish_all expose raw "
+    "endpoints links mac network_opts unplugged "
+    "rootfs_overlay storage_size"
 }
 
 
@@ -52,10 +59,21 @@ def program(profile: str, names: Sequence[str]) -> bytes:
     return bytes(8) * (len(profile) + len(names))
 
 
+def emulation(names: Sequence[str]) -> Emulation:
+    """Stands in for what emulated ownership compiles to."""
+    return Emulation(bytes(8 * len(names)), bytes(8 * (len(names) + 1)), bytes(16 * 3))
+
+
 def placement(changes: dict[str, Any]) -> Placement:
-    place = Placement(**PLACE, seccomp=program)
+    place = Placement(**PLACE, seccomp=program, emulation=emulation)
     for key, value in changes.items():
         setattr(place, key, value)
+    tree = Tree(place.lowers, place.upper, place.work, place.merged)
+    place.root = OverlayDriver().plan(tree, HostFacts(uid=1000, gid=1000)).inner
+    if place.fast:
+        place.fast = FastConnect(bytes(8 * 7), bytes(16 * 3))
+    if place.attach:
+        place.attach = (place.attach[0], str(place.attach[1]).encode())
     place.joined = {kind: (pid, start) for kind, (pid, start) in place.joined.items()}
     return place
 
@@ -67,10 +85,25 @@ def body(header: dict[str, Any]) -> str:
         request = RunRequest.from_dict(header.get("request", {}))
         image = ImageConfig.from_dict({**IMAGE, **header.get("image", {})})
         place = placement(header.get("placement", {}))
+        if netmode.is_own(request.network):
+            driver = network.driver(netmode.kind(request.network))
+            ports = attach.published(request, image)
+            words = netmode.options(request.network)
+            beside = driver.plan(words, ports, request.mac, place.run_dir, facts)
+            place.network_program = beside.before, beside.after, beside.nameserver
         spec = specs.build_spec(request, image, facts, place)
         if "exec" in header:
             request_ = ExecRequest(**header["exec"])
-            ops = launch.exec_tape(spec, request_, 4242, 777, facts, seccomp=program)
+            ops = launch.exec_tape(
+                spec,
+                request_,
+                4242,
+                777,
+                facts,
+                seccomp=program,
+                emulation=emulation,
+                fast=(place.fast, "/run/c/connect.rules") if place.fast else None,
+            )
             return f"# tape\n{explain.describe(ops)}"
         ops = launch.build_tape(spec, place, facts)
     except RootlessError as error:

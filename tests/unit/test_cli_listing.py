@@ -12,14 +12,13 @@ from typing import Any
 
 import pytest
 
-from rootless.cli import front, units
-from rootless.cli import inspect as inspect_verb
-from rootless.engine import listing, logs
+from rootless.cli import front, inspect_text, units
+from rootless.engine import logs, usage
 from rootless.engine.context import Context
 from rootless.plan.image import ImageConfig
 from rootless.plan.request import MountRequest, RunRequest
+from rootless.store import fsworker
 
-NOW = time.time()
 CREATED = "2024-01-02T03:04:05Z"
 
 
@@ -66,7 +65,7 @@ class World:
         )
         made = self.ctx.containers.create(
             {
-                "created": NOW - age,
+                "created": time.time() - age,
                 "image": "img:1",
                 "image_id": "sha256:" + "ab" * 32,
                 "layers": ["sha256:" + "cd" * 32],
@@ -82,7 +81,7 @@ class World:
         )
         state = self.ctx.containers.read_state(made.id)
         if status != "created":
-            stamp = int((NOW - age / 2) * units.SECOND)
+            stamp = int((time.time() - age / 2) * units.SECOND)
             state.update(status=status, exitCode=code, startedAt=units.format_time(stamp))
             if status == "exited":
                 state["finishedAt"] = units.format_time(stamp)
@@ -167,7 +166,7 @@ def test_ps_of_nothing_is_the_header(world: World) -> None:
 
 def test_ps_shows_the_running_and_with_a_all_newest_first(world: World) -> None:
     old = world.container("old", age=7200, code=137)
-    new = world.container("new", age=180, status="running")
+    new = world.container("new", age=150, status="running")
     assert world.out("ps", "-q") == f"{new[:12]}\n"
     assert world.out("ps", "-aq", "--no-trunc") == f"{new}\n{old}\n"
     rows = [line.split() for line in world.out("ps", "-a").splitlines()]
@@ -249,14 +248,19 @@ def test_ps_json_has_dockers_keys(world: World) -> None:
     }
 
 
-def test_ps_size_counts_what_was_written(world: World) -> None:
+def test_ps_size_counts_what_was_written(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     container_id = world.container("one")
     upper = world.ctx.containers.get(container_id).dir + "/upper"
     os.mkdir(upper)
     with open(f"{upper}/file", "wb") as file:
         file.write(b"x" * 2500)
     os.link(f"{upper}/file", f"{upper}/again")
-    assert listing.tree_size(upper) == 2500
+
+    def measure(_: object, paths: list[str]) -> list[tuple[int, int]]:
+        return [fsworker.usage_of(path, set()) for path in paths]
+
+    monkeypatch.setattr(usage, "measure", measure)  # the real one runs in the realm
+    assert measure(None, [upper]) == [(2500, 1)]
     assert "2.5kB (virtual 2.5kB)" in world.out("ps", "-as")
     assert world.out("ps", "-a", "--format", "{{.Size}}") == "2.5kB (virtual 2.5kB)\n"
 
@@ -308,7 +312,7 @@ def test_inspect_formats(world: World) -> None:
         ("{{json .Config.Entrypoint}}", "null"),
         ("{{range .Mounts}}x{{else}}none{{end}}", "none"),
         ('{{if eq .State.Status "running"}}up{{else}}down{{end}}', "down"),
-        ("{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", "host"),
+        ("{{range $name, $_ := .NetworkSettings.Networks}}{{$name}}{{end}}", "bridge"),
         ('{{with index .NetworkSettings.Ports "80/tcp"}}x{{end}}', ""),
         ("{{.HostConfig.RestartPolicy.Name}}", "no"),
         ("{{slice .Id 0 12}}", container_id[:12]),
@@ -339,7 +343,7 @@ def test_typed_values_keep_their_json() -> None:
     from rootless.cli.govalue import plain
 
     data = {"Labels": None, "Cmd": None, "Ports": {"80/tcp": None}, "Health": None, "A": [{"B": 1}]}
-    assert plain(inspect_verb.typed(data)) == data
+    assert plain(inspect_text.typed(data)) == data
 
 
 def test_an_image_is_found_after_containers(world: World) -> None:

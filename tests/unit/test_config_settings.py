@@ -53,13 +53,14 @@ def test_defaults_know_that_they_are(world: dict[str, str]) -> None:
 
 
 def test_system_then_user_then_environment(world: dict[str, str]) -> None:
-    system('[run]\nstop_timeout = 1\nlog_max_file = 5\nnetwork = "none"\n')
+    system('[run]\nstop_timeout = 1\nlog_max_file = 5\n[network]\ndefault = "none"\n')
     path = user(world, "[run]\nstop_timeout = 2\nlog_max_file = 6\n")
     found = settings.load({**world, "ROOTLESS_RUN_STOP_TIMEOUT": "3"}, UID)
     assert found.get("run.stop_timeout") == 3
     assert found.origin("run.stop_timeout") == "$ROOTLESS_RUN_STOP_TIMEOUT"
     assert (found.get("run.log_max_file"), found.origin("run.log_max_file")) == (6, path)
-    assert (found.get("run.network"), found.origin("run.network")) == ("none", settings.SYSTEM_FILE)
+    where = found.origin("network.default")
+    assert (found.get("network.default"), where) == ("none", settings.SYSTEM_FILE)
 
 
 def test_the_user_file_follows_xdg(world: dict[str, str]) -> None:
@@ -76,10 +77,12 @@ def test_the_user_file_follows_xdg(world: dict[str, str]) -> None:
         ("[storage]\ndriver = 1\n", "storage.driver must be a string, not 1"),
         ('[run]\nstop_timeout = "3"\n', "run.stop_timeout must be a number, not '3'"),
         ("[run]\nstop_timeout = true\n", "run.stop_timeout must be a number, not True"),
+        ('[network]\nipv6 = "auto"\n', "network.ipv6 must be yes or no, not 'auto'"),
+        ('[network]\nmetadata = "some"\n', "network.metadata must be deny or allow, not 'some'"),
         ("[pull]\nparallel = 0\n", "pull.parallel must be at least 1, not 0"),
         ('[registry]\ninsecure = "a"\n', "registry.insecure must be a list of strings, not 'a'"),
         ("[registry]\ninsecure = [1]\n", "registry.insecure must be a list of strings"),
-        ("[run]\nnetwork = 2024-01-01\n", "run.network must be a string, not datetime.date"),
+        ("[run]\nlog_driver = 2024-01-01\n", "run.log_driver must be a string, not datetime.date"),
         ("[run\n", "line 1"),
         ("[run]\nnetwork = '\xff'\n", "utf-8"),
     ],

@@ -41,7 +41,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
 
         monkeypatch.setattr(probe, "subordinate", subordinate)
         monkeypatch.setattr(probe, "_getsubids", lambda path, user: [])
-        monkeypatch.setattr(probe, "find_helper", lambda name: f"/usr/bin/{name}")
+        monkeypatch.setattr(probe.probe_storage, "find_program", lambda name: f"/usr/bin/{name}")
 
     return write
 
@@ -139,7 +139,7 @@ def test_subordinate_ids_are_used_only_after_they_worked(
     assert facts.id_rung == "subid"
     assert facts.uid_map == ((0, os.getuid(), 1), (1, 100000, 65536))
     assert facts.gid_map == ((0, os.getgid(), 1), (1, 200000, 65536))
-    (clone,) = [tape[0] for tape in play.tapes if tape[0][0] == "clone" and tape[0][1][1] == 2]
+    clone = next(tape[0] for tape in play.tapes if tape[0][0] == "clone" and tape[0][1][1] == 2)
     assert clone[1][2] == f"0 {os.getuid()} 1\n1 100000 65536\n"
 
     def refused(tape: Tape) -> tuple[int, str]:
@@ -168,7 +168,7 @@ def test_missing_helpers_are_said(
 ) -> None:
     name = probe.user_name(os.getuid())
     files(f"{name}:1:9\n", f"{name}:1:9\n")
-    monkeypatch.setattr(probe, "find_helper", lambda name: "")
+    monkeypatch.setattr(probe.probe_storage, "find_program", lambda name: "")
     facts = probed(Player(), tmp_path)
     assert facts.subid_error == "newuidmap and newgidmap are not installed (package uidmap)"
 

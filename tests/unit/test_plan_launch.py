@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from rootless.drivers.snapshot.base import Tree
+from rootless.drivers.snapshot.overlay import OverlayDriver
 from rootless.errors import UsageError
 from rootless.facts import HostFacts
 from rootless.plan import explain, idmap, launch, mounts, tape
@@ -35,6 +37,8 @@ def built(request: RunRequest, facts: HostFacts = FACTS) -> tuple[specs.Spec, li
         hosts_file="/c/hosts",
         seccomp=lambda profile, names: bytes(16),
     )
+    tree = Tree(place.lowers, place.upper, place.work, place.merged)
+    place.root = OverlayDriver().plan(tree, facts).inner
     spec = specs.build_spec(
         request, ImageConfig.from_dict({"config": {"Cmd": ["sh"]}}), facts, place
     )

@@ -229,7 +229,7 @@ class TestNamespaces:
         assert chosen.user_of == "" and chosen.owns("ipc") and chosen.owns("pid")
 
     def test_host_is_never_owned(self) -> None:
-        chosen = self.decide(pid="host", userns="host")
+        chosen = self.decide(pid="host", network="host", userns="host")
         assert not chosen.owns("pid") and not chosen.owns("network")
 
     @pytest.mark.parametrize(

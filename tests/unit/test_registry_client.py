@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -78,11 +80,11 @@ def repository(
     return OPEN[-1]
 
 
-def manifest_answer(**headers: str) -> Answer:
+def manifest_answer(**headers: Any) -> Answer:
     return Answer(200, MANIFEST, Content_Type=media_types.OCI_MANIFEST, **headers)
 
 
-def error(status: int, code: str, message: str, **headers: str) -> Answer:
+def error(status: int, code: str, message: str, **headers: Any) -> Answer:
     body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
     return Answer(status, body, **headers)
 
@@ -474,7 +476,7 @@ def test_plain_http_elsewhere_needs_permission(
     env: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with serving(lambda _: manifest_answer()) as fake:
-        monkeypatch.setattr(transport.proxies, "is_loopback", lambda _: False)
+        monkeypatch.setattr(transport, "is_loopback", lambda _: False)
         with pytest.raises(RegistryError, match="it does not speak HTTPS") as caught:
             repository(fake.host, env).manifest("1")
         assert "registry.insecure" in caught.value.hint
@@ -498,3 +500,21 @@ def test_through_a_proxy(env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -
         env["no_proxy"] = "other.org,.invalid"
         with pytest.raises(RegistryError, match=r"its name cannot be resolved|ETIMEDOUT"):
             transport.Transport(host, env, None, {host})._follow(f"http://{host}/v2/", {})
+
+
+@pytest.mark.requires("openssl")
+def test_a_certificate_for_another_name(env: dict[str, str], tmp_path: Any) -> None:
+    def openssl(*words: str) -> None:
+        subprocess.run(["openssl", *words], cwd=tmp_path, check=True, capture_output=True)
+
+    openssl(
+        "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+        "-keyout", "key", "-out", "crt", "-subj", "/CN=x", "-addext", "subjectAltName=DNS:other.org",
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "crt", tmp_path / "key")
+    env["SSL_CERT_FILE"] = str(tmp_path / "crt")
+    with serving(lambda _: manifest_answer(), context) as fake:
+        with pytest.raises(RegistryError, match="its certificate cannot be trusted"):
+            repository(fake.host, env).manifest("1")
+        assert fake.seen == []

@@ -156,7 +156,7 @@ def where(name: str, entries: list[dict[str, Any]], **options: Any) -> list[str]
 
 
 def test_mirrors_and_locations() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"prefix": "docker.io", "mirrors": ["m.org:5000", "n.org/hub/"]},
         {"prefix": "docker.io/team", "location": "own.org/team2"},
         {"location": "plain.org", "insecure": True},

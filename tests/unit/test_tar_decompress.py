@@ -92,6 +92,13 @@ def test_tiny_and_empty() -> None:
     assert run(gzip.compress(b""), 1)[0] == b""
 
 
+def test_the_end_is_the_end_however_often_one_asks() -> None:
+    stream = io.BytesIO(gzip.compress(b""))
+    source = Source(stream.read)
+    assert [source.next_chunk() for _ in range(3)] == [b""] * 3
+    source.close()
+
+
 def test_without_isal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "isal", None)
     assert run(gzip.compress(DATA))[0] == DATA

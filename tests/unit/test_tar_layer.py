@@ -50,7 +50,7 @@ class Layer:
         stream = io.BytesIO(b"".join(members))
         before = os.umask(0)
         fd = os.open(self.root, os.O_RDONLY)
-        writer = LayerWriter(fd, squash=False)
+        writer = LayerWriter(fd)
         try:
             writer.apply(TarReader(lambda: stream.read(1000)))
         finally:

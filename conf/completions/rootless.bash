@@ -4,6 +4,11 @@ __rootless_names() { rootless ps "$@" --format '{{.Names}}' 2>/dev/null; }
 __rootless_images() {
     rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null | grep -v '<none>'
 }
+__rootless_networks() { rootless network ls --format '{{.Name}}' 2>/dev/null; }
+__rootless_copied() {
+    compgen -f -- "$1"
+    compgen -W "$(__rootless_names -a | sed 's/$/:/')" -- "$1"
+}
 
 _rootless() {
     local cur prev words cword command at flags='' kind='' takes='' files='' choices=''
@@ -16,7 +21,7 @@ _rootless() {
     at=1
     while [ "$at" -lt "$cword" ]; do
         case ${words[at]} in
-            --root|--runtime-dir|--log-level|-l|--host|-H|--context|-c) at=$((at + 2)) ;;
+            --root|--runtime-dir|--storage-driver|--log-level|-l|--host|-H|--context|-c) at=$((at + 2)) ;;
             -*) at=$((at + 1)) ;;
             *) break ;;
         esac
@@ -24,7 +29,7 @@ _rootless() {
     command=
     if [ "$at" -lt "$cword" ]; then
         command=${words[at]}
-        case $command in container|image|system)
+        case $command in container|image|network|system|volume)
             if [ "$((at + 1))" -lt "$cword" ]; then
                 command="$command ${words[at+1]}"
             fi ;;
@@ -32,33 +37,41 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --log-level --debug --host --context --version -l -D -H -c -v --help attach completion container create doctor exec help image images info inspect kill load logs port ps pull rename restart rm rmi run start stop system tag top version wait'
-            takes=' --root --runtime-dir --log-level -l --host -H --context -c '
+            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
+            takes=' --root --runtime-dir --storage-driver --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
+                --storage-driver) choices='auto overlay fuse-overlayfs fusepy copy' ;;
                 --log-level) choices='debug info warn error fatal' ;;
             esac
             ;;
         container)
-            flags='--help attach create exec inspect kill list logs ls port ps remove rename restart rm run start stop top wait'
+            flags='--help attach commit cp create diff exec export inspect kill list logs ls port prune ps remove rename restart rm run start stop top wait'
             ;;
         image)
-            flags='--help inspect list load ls pull remove rm tag'
+            flags='--help import inspect list load ls prune pull remove rm tag'
+            ;;
+        network)
+            flags='--help connect create disconnect inspect list ls prune remove rm'
             ;;
         system)
-            flags='--help info'
+            flags='--help df info prune reset'
+            ;;
+        volume)
+            flags='--help create export import inspect list ls prune remove rm'
             ;;
         'container run'|run)
-            flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --detach --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --explain --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -d -e -h -i -l -m -p -P -q -t -u -v -w --help'
-            takes=' --add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env -e --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname -h --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label -l --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory -m --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --oom-score-adj --pid --pids-limit --platform --publish -p --pull --restart --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user -u --userns --uts --volume -v --volume-driver --volumes-from --workdir -w '
+            flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --detach --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --explain --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --network-opt --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --strict-limits --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -d -e -h -i -l -m -p -P -q -t -u -v -w --help'
+            takes=' --add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env -e --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname -h --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label -l --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory -m --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --network-opt --oom-score-adj --pid --pids-limit --platform --publish -p --pull --restart --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user -u --userns --uts --volume -v --volume-driver --volumes-from --workdir -w '
             files=' --cidfile --env-file --label-file --rootfs '
             case $prev in
                 --cgroupns) choices='host private' ;;
                 --log-driver) choices='json-file none' ;;
-                --network) choices='host none' ;;
+                --network) choices='bridge host none pasta slirp4netns' ;;
                 --pull) choices='always missing never' ;;
                 --restart) choices='no on-failure always unless-stopped' ;;
                 --uts) choices='host private' ;;
+                --volume-driver) choices='local' ;;
             esac
             kind=images
             ;;
@@ -93,7 +106,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach completion container create doctor exec help image images info inspect kill load logs port ps pull rename restart rm rmi run start stop system tag top version wait'
+            flags='--help attach commit completion container cp create diff doctor exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -103,25 +116,50 @@ _rootless() {
         completion)
             flags='--help bash fish zsh'
             ;;
+        commit|'container commit')
+            flags='--author --change --message --pause -a -c -m -p --help'
+            takes=' --author -a --change -c --message -m '
+            kind=all
+            ;;
+        'container cp'|cp)
+            flags='--archive --follow-link --quiet -a -L -q --help'
+            kind=copied
+            ;;
         'container create'|create)
-            flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -e -h -i -l -m -p -P -q -t -u -v -w --help'
-            takes=' --add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env -e --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname -h --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label -l --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory -m --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --oom-score-adj --pid --pids-limit --platform --publish -p --pull --restart --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user -u --userns --uts --volume -v --volume-driver --volumes-from --workdir -w '
+            flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --network-opt --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --strict-limits --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -e -h -i -l -m -p -P -q -t -u -v -w --help'
+            takes=' --add-host --annotation --attach -a --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --dns --dns-option --dns-search --domainname --entrypoint --env -e --env-file --expose --gpus --group-add --health-cmd --health-interval --health-retries --health-start-interval --health-start-period --health-timeout --hostname -h --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label -l --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory -m --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --network-opt --oom-score-adj --pid --pids-limit --platform --publish -p --pull --restart --rootfs --runtime --security-opt --shm-size --stop-signal --stop-timeout --storage-opt --sysctl --tmpfs --ulimit --user -u --userns --uts --volume -v --volume-driver --volumes-from --workdir -w '
             files=' --cidfile --env-file --label-file --rootfs '
             case $prev in
                 --cgroupns) choices='host private' ;;
                 --log-driver) choices='json-file none' ;;
-                --network) choices='host none' ;;
+                --network) choices='bridge host none pasta slirp4netns' ;;
                 --pull) choices='always missing never' ;;
                 --restart) choices='no on-failure always unless-stopped' ;;
                 --uts) choices='host private' ;;
+                --volume-driver) choices='local' ;;
             esac
             kind=images
+            ;;
+        'container diff'|diff)
+            flags='--help'
+            kind=all
+            ;;
+        'container export'|export)
+            flags='--output -o --help'
+            takes=' --output -o '
+            files=' --output -o '
+            kind=all
+            ;;
+        'image import'|import)
+            flags='--change --message --platform -c -m --help'
+            takes=' --change -c --message -m --platform '
+            kind=paths
             ;;
         inspect)
             flags='--format --size --type -f -s --help'
             takes=' --format -f --type '
             case $prev in
-                --type) choices='container image' ;;
+                --type) choices='container image network volume' ;;
             esac
             kind=both
             ;;
@@ -184,10 +222,95 @@ _rootless() {
             flags='--help'
             kind=all
             ;;
+        unshare)
+            flags='--help'
+            ;;
         'container inspect')
             flags='--format --size -f -s --help'
             takes=' --format -f '
             kind=all
+            ;;
+        'container prune')
+            flags='--filter --force -f --help'
+            takes=' --filter '
+            ;;
+        'image prune')
+            flags='--all --filter --force -a -f --help'
+            takes=' --filter '
+            ;;
+        'system prune')
+            flags='--all --filter --force --volumes -a -f --help'
+            takes=' --filter '
+            ;;
+        'system reset')
+            flags='--force -f --help'
+            ;;
+        'system df')
+            flags='--format --verbose -v --help'
+            takes=' --format '
+            ;;
+        'network connect')
+            flags='--alias --driver-opt --gw-priority --ip --ip6 --link --link-local-ip --help'
+            takes=' --alias --driver-opt --gw-priority --ip --ip6 --link --link-local-ip '
+            kind=joined
+            ;;
+        'network create')
+            flags='--attachable --aux-address --config-from --config-only --driver --gateway --ingress --internal --ip-range --ipam-driver --ipam-opt --ipv4 --ipv6 --label --opt --scope --subnet -d -o --help'
+            takes=' --aux-address --config-from --driver -d --gateway --ip-range --ipam-driver --ipam-opt --label --opt -o --scope --subnet '
+            case $prev in
+                --driver) choices='bridge' ;;
+            esac
+            ;;
+        'network disconnect')
+            flags='--force -f --help'
+            kind=joined
+            ;;
+        'network inspect')
+            flags='--format --verbose -f -v --help'
+            takes=' --format -f '
+            kind=networks
+            ;;
+        'network list'|'network ls')
+            flags='--filter --format --no-trunc --quiet -f -q --help'
+            takes=' --filter -f --format '
+            ;;
+        'network prune')
+            flags='--filter --force -f --help'
+            takes=' --filter '
+            ;;
+        'network remove'|'network rm')
+            flags='--force -f --help'
+            kind=networks
+            ;;
+        'volume create')
+            flags='--driver --label --name --opt -d -o --help'
+            takes=' --driver -d --label --name --opt -o '
+            case $prev in
+                --driver) choices='local' ;;
+            esac
+            ;;
+        'volume export')
+            flags='--output -o --help'
+            takes=' --output -o '
+            files=' --output -o '
+            ;;
+        'volume import')
+            flags='--help'
+            ;;
+        'volume inspect')
+            flags='--format -f --help'
+            takes=' --format -f '
+            ;;
+        'volume list'|'volume ls')
+            flags='--filter --format --quiet -f -q --help'
+            takes=' --filter -f --format '
+            ;;
+        'volume prune')
+            flags='--all --filter --force -a -f --help'
+            takes=' --filter '
+            ;;
+        'volume remove'|'volume rm')
+            flags='--force -f --help'
             ;;
         'image inspect')
             flags='--format --platform -f --help'
@@ -203,12 +326,21 @@ _rootless() {
         COMPREPLY=($(compgen -W "$choices" -- "$cur"))
         return
     fi
+    case $kind:$cur in
+        paths:[!-]* | paths:) COMPREPLY=($(compgen -f -- "$cur")); return ;;
+        copied:[!-]* | copied:)
+            COMPREPLY=($(__rootless_copied "$cur"))
+            compopt -o nospace 2>/dev/null
+            return ;;
+    esac
     case $cur:$kind in
         -*) ;;
         *:all) flags=$(__rootless_names -a) ;;
         *:running) flags=$(__rootless_names) ;;
         *:images) flags=$(__rootless_images) ;;
         *:both) flags="$(__rootless_names -a) $(__rootless_images)" ;;
+        *:networks) flags=$(__rootless_networks) ;;
+        *:joined) flags="$(__rootless_networks) $(__rootless_names -a)" ;;
     esac
     COMPREPLY=($(compgen -W "$flags" -- "$cur"))
     if declare -F __ltrim_colon_completions >/dev/null; then

@@ -19,6 +19,7 @@ from rootless.drivers.network.netd.pump import Pumps, reset_socket
 from rootless.linux import splice
 
 PATIENCE = 20.0
+FIN_WAIT2 = 5  # include/net/tcp_states.h: the end was sent and is acknowledged
 
 
 # How bytes are spliced; Python has it since 3.10, and does without before that.
@@ -341,17 +342,13 @@ def test_a_side_that_vanished_is_heard_to_the_end_and_then_reset(pumps: Pumps) -
 
     left, a = tcp_pair()
     right, b = tcp_pair()
+    left.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     flow = pumps.join(a, b)
-    right.setblocking(False)
-    said, quiet_for = 0, 0
-    while quiet_for < 10:  # until the reader, who does not read, is what everything waits for
-        try:
-            said += right.send(b"x" * 65536)
-            quiet_for = 0
-        except BlockingIOError:
-            quiet_for += 1
-            time.sleep(0.02)
+    said = 96 << 10  # more than its reader, who does not read, has room for, and less than fits on the way
+    right.sendall(b"x" * said)
     right.shutdown(socket.SHUT_WR)
+    until(lambda: right.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT2)  # all has arrived
     pumps.leave(flow)
     with left, right:
         assert len(read_all(left)) == said

@@ -99,6 +99,8 @@ def _integer(option: Option, text: str) -> int:
         raise _bad(option, text, f'strconv.ParseInt: parsing "{text}": value out of range')
     if number < 0 and option.metavar.startswith("uint"):
         raise _bad(option, text, f'strconv.ParseUint: parsing "{text}": invalid syntax')
+    if option.metavar == "uint16" and number > 0xFFFF:
+        raise _bad(option, text, f'strconv.ParseUint: parsing "{text}": value out of range')
     return number
 
 

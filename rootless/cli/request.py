@@ -41,7 +41,7 @@ def build(args: Parsed, env: Mapping[str, str], settings: Settings) -> RunReques
     _image_and_process(request, args, env)
     _terminal(request, args)
     _mounts(request, args, env)
-    _limits(request, args)
+    _limits(request, args, settings)
     _security(request, args)
     _network(request, args, settings)
     _lifecycle(request, args, settings)
@@ -135,7 +135,14 @@ def _mounts(request: RunRequest, args: Parsed, env: Mapping[str, str]) -> None:
     request.devices = [values.device(text) for text in args.get("device") or ()]
 
 
-def _limits(request: RunRequest, args: Parsed) -> None:
+def _limits(request: RunRequest, args: Parsed, settings: Settings) -> None:
+    request.strict_limits = bool(
+        args.get("strict_limits", settings.get("run.strict_limits") == "yes")
+    )
+    if any(args.given(key) for key in _LIMIT_FLAGS):
+        from . import limitflags
+
+        request.limits = limitflags.limits(args)
     request.ulimits = [values.ulimit(text) for text in args.get("ulimit") or ()]
     if args.get("oom_score_adj") is not None:
         request.oom_score_adj = int(args.get("oom_score_adj"))
@@ -144,6 +151,16 @@ def _limits(request: RunRequest, args: Parsed) -> None:
                 f"invalid value {request.oom_score_adj}, range for oom score adj is [-1000, 1000]"
             )
     request.sysctls.update(kvfile.pairs("sysctl", args.get("sysctl") or ()))
+
+
+# What limitflags.py looks after; a container without any of them needs none of its code.
+_LIMIT_FLAGS = (
+    *("memory", "memory_swap", "memory_reservation", "memory_swappiness", "kernel_memory"),
+    *("cpus", "cpu_shares", "cpu_quota", "cpu_period", "cpu_rt_period", "cpu_rt_runtime"),
+    *("cpuset_cpus", "cpuset_mems", "pids_limit", "oom_kill_disable", "cgroup_parent"),
+    *("blkio_weight", "blkio_weight_device", "device_read_bps", "device_write_bps"),
+    *("device_read_iops", "device_write_iops", "cgroup_conf"),
+)
 
 
 def _security(request: RunRequest, args: Parsed) -> None:

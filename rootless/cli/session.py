@@ -153,10 +153,23 @@ def warn_later(ctx: Context, args: Parsed, request: RunRequest) -> None:
     _single_notice(ctx, args)
     if ctx.paths.moved:
         sys.stderr.write(f"rootless: note: {ctx.paths.moved} (this is said once)\n")
-    _check_storage_size(ctx, args, request)
+    _check_storage_size(ctx, request)
+    if request.limits:
+        _check_limits(request)
 
 
-def _check_storage_size(ctx: Context, args: Parsed, request: RunRequest) -> None:
+def _check_limits(request: RunRequest) -> None:
+    """One warning for all limits that are not enforced (promise 6), or the refusal of --strict-limits."""
+    from rootless.plan import resources
+
+    flags = ", ".join(resources.unenforced(request.limits))
+    why = "resource limits are not enforced yet"
+    if request.strict_limits:
+        raise HostError(f"cannot enforce {flags}: {why}")
+    sys.stderr.write(f"rootless: warning: not enforced: {flags}: {why}\n")
+
+
+def _check_storage_size(ctx: Context, request: RunRequest) -> None:
     """A size of the writable layer that holds at starts only is told, or refused by --strict-limits."""
     if not request.storage_size or ctx.driver.enforces_limit:
         return
@@ -165,7 +178,7 @@ def _check_storage_size(ctx: Context, args: Parsed, request: RunRequest) -> None
         "not while the container runs"
     )
     hint = "--storage-driver fusepy enforces it"
-    if args.get("strict_limits"):
+    if request.strict_limits:
         raise HostError(f"cannot enforce --storage-opt size: {text}", hint=hint)
     sys.stderr.write(f"rootless: warning: --storage-opt size: {text}; {hint}\n")
 

@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Value] = {
     "run.log_max_file": 1,
     "run.stop_timeout": 10,
     "run.advice": "once",
+    "run.strict_limits": "no",
     "registry.insecure": [],
     "registry.mirrors": [],
     "pull.parallel": 3,
@@ -37,6 +38,7 @@ DEFAULTS: dict[str, Value] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "network.ipv6": ("yes", "no"),
     "network.metadata": ("deny", "allow"),
+    "run.strict_limits": ("yes", "no"),
 }
 
 # Numbers below these make no sense.

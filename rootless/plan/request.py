@@ -122,6 +122,9 @@ class RunRequest:
     devices       (host path, container path, permissions)
     stop_timeout  seconds; None: 10; negative: forever
     oom_score_adj None: the caller's
+    limits        what was asked of Docker's Resources by its names (Memory, NanoCpus ...), and "Unified": file
+                  of the control group -> text; zero and "" are not there (plan/resources.py)
+    strict_limits a limit that cannot be enforced is an error
     network       the first --network: "none", "host", "container:ID", "pasta[:opts]", "slirp4netns[:opts]",
                   "" or "default" for what the settings say, or the name of a network
     endpoints     what is wanted on each network, where it is one with a name; empty for nothing special
@@ -159,6 +162,7 @@ class RunRequest:
         "interactive",
         "ipc",
         "labels",
+        "limits",
         "links",
         "log_driver",
         "log_opts",
@@ -184,6 +188,7 @@ class RunRequest:
         "stop_signal",
         "stop_timeout",
         "storage_size",
+        "strict_limits",
         "sysctls",
         "tmpfs",
         "tty",
@@ -259,6 +264,8 @@ class RunRequest:
         self.devices: list[tuple[str, str, str]] = []
         self.ulimits: list[tuple[str, int, int]] = []
         self.oom_score_adj: int | None = None
+        self.limits: dict[str, Any] = {}
+        self.strict_limits = False
 
     def _lifecycle(self) -> None:
         self.labels: dict[str, str] = {}

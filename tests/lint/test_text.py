@@ -156,7 +156,7 @@ def test_messages_follow_the_grammar() -> None:
 
 
 # Sentences that scripts know from Docker.
-DOCKER = re.compile(r"Error |OCI |Conflict\.|You |Unable |Handler |Address already |Bind for ")
+DOCKER = re.compile(r"Error |OCI |Conflict\.|You |Unable |Handler |Address already |Bind for |CPU ")
 
 
 # Spelled apart, so that this file does not hold them.

@@ -131,8 +131,8 @@ def test_rootfs_needs_no_image() -> None:
 
 
 def test_flags_without_effect_say_so_once_given() -> None:
-    later = dict(parsed("-m 1g --cpus 2 --oom-kill-disable=false --name x img").later())
-    assert set(later) == {"--memory", "--cpus"}
+    later = dict(parsed("--gpus all --cpu-count 2 --use-api-socket=false --name x img").later())
+    assert set(later) == {"--gpus", "--cpu-count"}
     assert all(later.values())
 
 

@@ -345,10 +345,14 @@ def test_a_side_that_vanished_is_heard_to_the_end_and_then_reset(pumps: Pumps) -
     left.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     a.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
     flow = pumps.join(a, b)
-    said = 96 << 10  # more than its reader, who does not read, has room for, and less than fits on the way
+    said = (
+        96 << 10
+    )  # more than its reader, who does not read, has room for, and less than fits on the way
     right.sendall(b"x" * said)
     right.shutdown(socket.SHUT_WR)
-    until(lambda: right.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT2)  # all has arrived
+    until(
+        lambda: right.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == FIN_WAIT2
+    )  # all has arrived
     pumps.leave(flow)
     with left, right:
         assert len(read_all(left)) == said

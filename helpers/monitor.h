@@ -35,10 +35,11 @@ struct config {
 	const char *id, *launch, *tape, *socket, *run_dir, *state, *boot_id;
 	const char *log;
 	const char *remove_tape, *container_dir, *trash_dir, *names_dir;
+	const char *events, *event_lines, *exec_id;
 	const char *on_exit;
 	const char *on_exit_args[MAX_EXIT_ARGS];
 	int on_exit_count;
-	int64_t log_max_size, log_max_file;
+	int64_t log_max_size, log_max_file, events_max_size;
 	int64_t lock_fd, client_fd, user_ns_fd, net_ns_fd;
 	int64_t durable, tty, keep_stdin, stdin_once;
 	int64_t restart; /* enum restart_policy */
@@ -130,6 +131,7 @@ struct monitor {
 	unsigned late_output; /* bytes read after the time for draining was over */
 	bool hold_output;     /* until the early client has said what it wants */
 	bool no_restart;      /* asked to end: TERM, or a stop */
+	bool stopping;	      /* by a stop, which is an event of its own once it is done */
 	bool state_written;
 	uint64_t early_signals; /* to be sent once the container runs: bit per signal */
 	uint16_t rows, columns; /* 0: not told */
@@ -198,6 +200,13 @@ void state_load(struct monitor *m);
 void state_write(struct monitor *m, bool final);
 void state_stamp(char *to, size_t size);
 uint64_t state_start_time(pid_t pid);
+
+/* monitor_events.c */
+void events_emit(const struct monitor *m, const char *action, const char *extra);
+void events_emit_lines(const struct monitor *m, char kind);
+void events_died(const struct monitor *m);
+void events_signalled(const struct monitor *m, int number);
+void events_resized(const struct monitor *m);
 
 /* monitor_remove.c */
 void remove_container(struct monitor *m);

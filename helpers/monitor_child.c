@@ -302,7 +302,10 @@ int child_signal(struct monitor *m, int number)
 		return 0; /* that it is not started again is what ends it */
 	if (m->phase != RUNNING || m->init_ended)
 		return ESRCH;
-	return kill(m->init, number) < 0 ? errno : 0; /* not reaped yet, so the pid is still its own */
+	if (kill(m->init, number) < 0) /* not reaped yet, so the pid is still its own */
+		return errno;
+	events_signalled(m, number);
+	return 0;
 }
 
 /* Sends NUMBER, and KILL when TIMEOUT seconds have passed; a negative TIMEOUT waits forever. */
@@ -310,6 +313,7 @@ void child_stop(struct monitor *m, int number, int64_t timeout)
 {
 	int64_t deadline = now_ms() + timeout * 1000;
 
+	m->stopping = true;
 	child_signal(m, number);
 	if (timeout >= 0 && (!m->stop_deadline || deadline < m->stop_deadline))
 		m->stop_deadline = deadline;

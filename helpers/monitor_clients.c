@@ -331,6 +331,8 @@ static bool take_resize(struct monitor *m, struct client *c, const unsigned char
 	m->rows = (uint16_t)(data[1] | data[2] << 8);
 	m->columns = (uint16_t)(data[3] | data[4] << 8);
 	streams_resize(m);
+	if (m->phase == RUNNING && m->config.tty)
+		events_resized(m);
 	return true;
 }
 

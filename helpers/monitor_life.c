@@ -41,6 +41,12 @@ void life_started(struct monitor *m)
 	m->record.error[0] = 0;
 	state_stamp(m->record.started, sizeof m->record.started);
 	state_write(m, false);
+	if (!m->config.exec_id) {
+		events_emit_lines(m, 'U');
+		events_emit(m, "start", "");
+	}
+	if (m->rows && m->config.tty)
+		events_resized(m);
 	clients_owe(m, OWE_STARTED);
 	for (number = 1; m->early_signals; number++, m->early_signals >>= 1)
 		if (m->early_signals & 1)
@@ -69,6 +75,7 @@ static void schedule_restart(struct monitor *m)
 	m->record.status = "restarting";
 	m->phase = WAITING;
 	state_write(m, false);
+	events_died(m);
 }
 
 /* Nothing follows: record it, remove what is to be removed, let go of the lock, tell the clients. */
@@ -77,6 +84,10 @@ static void finish(struct monitor *m)
 	m->record.status = m->failed && !m->record.started[0] ? "created" : "exited";
 	m->record.pid = 0;
 	state_write(m, true);
+	if (m->phase == DRAINING)
+		events_died(m);
+	if (m->stopping && !m->failed && !m->config.exec_id)
+		events_emit(m, "stop", "");
 	remove_survivors(m);
 	remove_container(m);
 	remove_call_hook(m);

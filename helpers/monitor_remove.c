@@ -108,8 +108,10 @@ void remove_container(struct monitor *m)
 	id = strrchr(directory, '/');
 	id = id ? id + 1 : directory;
 	tape = open(m->config.remove_tape, O_RDONLY | O_CLOEXEC);
-	if (join(trashed, sizeof trashed, m->config.trash_dir, "/", id) && rename(directory, trashed) == 0)
+	if (join(trashed, sizeof trashed, m->config.trash_dir, "/", id) && rename(directory, trashed) == 0) {
 		remove_name(m, trashed, id);
+		events_emit(m, "destroy", "");
+	}
 	if (tape >= 0)
 		run_and_wait(m, m->config.launch, argv, tape);
 	fd_close(&tape);

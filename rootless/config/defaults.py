@@ -28,6 +28,7 @@ DEFAULTS: dict[str, Value] = {
     "run.stop_timeout": 10,
     "run.advice": "once",
     "run.strict_limits": "no",
+    "events.max_size": 4194304,
     "registry.insecure": [],
     "registry.mirrors": [],
     "pull.parallel": 3,
@@ -47,4 +48,5 @@ LEAST: dict[str, int] = {
     "run.stop_timeout": -1,
     "pull.parallel": 1,
     "network.idle": 0,
+    "events.max_size": 4096,
 }

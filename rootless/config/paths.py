@@ -34,6 +34,7 @@ class Paths:
         "conf",
         "containers",
         "data_root",
+        "events",
         "images",
         "layers",
         "libexec",
@@ -62,6 +63,7 @@ class Paths:
         self.names = f"{local_root}/names"
         self.networks = f"{local_root}/networks"
         self.trash = f"{local_root}/trash"
+        self.events = f"{local_root}/events"
         self.cache = f"{data_root}/cache"
         self.runtime_root = runtime_root
         self.run_containers = f"{runtime_root}/c"

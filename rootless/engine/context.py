@@ -15,6 +15,7 @@ from rootless.linux import proc
 from rootless.plan.idmap import SINGLE
 from rootless.store.blobs import BlobStore
 from rootless.store.containers import ContainerStore
+from rootless.store.events import EventLog
 from rootless.store.images import ImageStore
 from rootless.store.layers import SHARED, LayerStore
 
@@ -52,6 +53,7 @@ class Context:
         self._driver: SnapshotDriver | None = None
         self._volumes: VolumeStore | None = None
         self._networks: NetworkStore | None = None
+        self.events = EventLog(paths.events, int(str(settings.get("events.max_size"))))
 
     @classmethod
     def load(cls, env: Mapping[str, str]) -> Context:

@@ -14,7 +14,7 @@ from rootless.plan import idmap, netmode
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 
-from . import attach, join, present, start
+from . import attach, events, join, present, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -170,7 +170,9 @@ def _write(
     _check_profile(ctx, spec)
     if not request.rootfs:
         present.ensure_layers(ctx, record, on_unpack)
-    return ctx.containers.create(record, request.name, prepare=prepare)
+    made = ctx.containers.create(record, request.name, prepare=prepare)
+    events.container(ctx, made, "create")
+    return made
 
 
 def _check_profile(ctx: Context, spec: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from rootless.plan import fastconnect, launch, tape
 from rootless.plan.request import ExecRequest
 from rootless.runtime import monitor
 
-from . import filters, start
+from . import events, filters, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,8 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
         emulation=lambda caps: filters.emulation(ctx, caps),
         fast=(filters.fast_connect(ctx), rules) if os.path.exists(rules) else None,
     )
-    session = f"{run_dir}/exec-{os.urandom(16).hex()}"
+    exec_id = os.urandom(32).hex()
+    session = f"{run_dir}/exec-{exec_id[:32]}"
     os.mkdir(session, 0o700)
     program = f"{session}/tape"
     fd = os.open(program, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -61,5 +62,15 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
         tty=request.tty,
         stdin=request.interactive,
         stdin_once=request.interactive,
+        exec_id=exec_id,
+        **events.options(ctx, run_dir),
+    )
+    command = " ".join(request.args)
+    events.tell(
+        ctx,
+        *(
+            events.of_container(container, f"{action}: {command}", execID=exec_id)
+            for action in ("exec_create", "exec_start")
+        ),
     )
     return monitor.spawn(ctx.paths.libexec, options)

@@ -18,7 +18,7 @@ from rootless.plan.image import ImageConfig
 from rootless.plan.request import Placement, RunRequest
 from rootless.runtime import monitor
 
-from . import attach, filters, hostfiles, join, present, rootfs
+from . import attach, events, filters, hostfiles, join, present, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
         mounted.up(ctx, record, place)
     _put(f"{place.run_dir}/tape", tape.encode(ops))
     _put(f"{place.run_dir}/config.json", jsonc.dumps(spec).encode())
+    events.write_lines(ctx, container.name, record, place.run_dir)
     options = _options(ctx, container, request, spec, place)
     realm = ctx.realm
     if place.attach is not None:
@@ -208,6 +209,7 @@ def _options(
         restart_max=request.restart_max,
         stop_signal=specs.stop_signal(request, spec),
         stop_timeout=stop_timeout(ctx, request),
+        **events.options(ctx, place.run_dir),
     )
     if logged:
         options.log = f"{place.container_dir}/{container.id}-json.log"

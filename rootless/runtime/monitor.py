@@ -64,6 +64,9 @@ class MonitorOptions:
     stdin, stdin_once      keep a stdin pipe; end it with the client that feeds it
     restart, restart_max   "no", "always", "unless-stopped" or "on-failure"; 0 is no limit
     stop_signal, stop_timeout  for a stop that the monitor makes itself, when it is sent SIGTERM; seconds
+    events, events_max_size, event_lines  the file of events; bytes before it is renamed; what the container's
+                           events say of it (engine/events.py)
+    exec_id                this is a session in a container that runs
     remove_tape, container_dir, trash_dir, names_dir  remove the container at its end
     on_exit, on_exit_args  a program to run at the end
     """
@@ -72,6 +75,10 @@ class MonitorOptions:
         "boot_id",
         "container_dir",
         "durable",
+        "event_lines",
+        "events",
+        "events_max_size",
+        "exec_id",
         "id",
         "launch",
         "log",
@@ -120,6 +127,10 @@ class MonitorOptions:
         container_dir: str = "",
         trash_dir: str = "",
         names_dir: str = "",
+        events: str = "",
+        events_max_size: int = 0,
+        event_lines: str = "",
+        exec_id: str = "",
         on_exit: str = "",
         on_exit_args: Sequence[str] = (),
     ) -> None:
@@ -145,6 +156,10 @@ class MonitorOptions:
         self.container_dir = container_dir
         self.trash_dir = trash_dir
         self.names_dir = names_dir
+        self.events = events
+        self.events_max_size = events_max_size
+        self.event_lines = event_lines
+        self.exec_id = exec_id
         self.on_exit = on_exit
         self.on_exit_args = on_exit_args
 

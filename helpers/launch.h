@@ -162,6 +162,7 @@ HANDLER(chdir);
 HANDLER(hostname);
 HANDLER(domainname);
 HANDLER(rlimit);
+HANDLER(affinity);
 HANDLER(umask);
 HANDLER(oom_score_adj);
 HANDLER(console);

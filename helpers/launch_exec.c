@@ -66,6 +66,14 @@ int op_rlimit(struct player *p, const struct op *op)
 			 error_text(error));
 }
 
+/* The bits are the kernel's own on the little endian machines that we know.  It takes any length. */
+int op_affinity(struct player *p, const struct op *op)
+{
+	if (syscall(SYS_sched_setaffinity, 0, (size_t)op->a[0].s.size, op->a[0].s.data) == 0)
+		return 0;
+	return fail(p, errno, "cannot bind the container to the CPUs that were asked for", "");
+}
+
 int op_umask(struct player *p, const struct op *op)
 {
 	(void)p;

@@ -46,6 +46,7 @@
 	X(32, hostname, "s") \
 	X(33, domainname, "s") \
 	X(34, rlimit, "iii") \
+	X(90, affinity, "b") \
 	X(35, umask, "i") \
 	X(36, oom_score_adj, "i") \
 	X(37, console, "iii") \

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
 def main(ctx: Context, request: RunRequest) -> int:
     """Print what `run` would do with this request; an image must be here already."""
+    if request.limits:
+        from rootless.engine import limits
+
+        limits.check(ctx, request)
     attach.settle(ctx, request, None)
     record: dict[str, Any] = {
         "id": "0" * 64,

@@ -155,18 +155,16 @@ def warn_later(ctx: Context, args: Parsed, request: RunRequest) -> None:
         sys.stderr.write(f"rootless: note: {ctx.paths.moved} (this is said once)\n")
     _check_storage_size(ctx, request)
     if request.limits:
-        _check_limits(request)
+        _check_limits(ctx, request)
 
 
-def _check_limits(request: RunRequest) -> None:
-    """One warning for all limits that are not enforced (promise 6), or the refusal of --strict-limits."""
-    from rootless.plan import resources
+def _check_limits(ctx: Context, request: RunRequest) -> None:
+    """Refuse limits that cannot be, and tell in one line of those that nothing enforces (promise 6)."""
+    from rootless.engine import limits
 
-    flags = ", ".join(resources.unenforced(request.limits))
-    why = "resource limits are not enforced yet"
-    if request.strict_limits:
-        raise HostError(f"cannot enforce {flags}: {why}")
-    sys.stderr.write(f"rootless: warning: not enforced: {flags}: {why}\n")
+    limits.check(ctx, request)
+    for line in limits.warnings(ctx, request):
+        sys.stderr.write(f"rootless: warning: {line}\n")
 
 
 def _check_storage_size(ctx: Context, request: RunRequest) -> None:

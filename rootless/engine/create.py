@@ -81,6 +81,10 @@ def create(
 ) -> Container:
     """Make a container and give it back; raises before anything is on disk if it cannot be."""
     lock = -1
+    if request.limits:
+        from . import limits
+
+        limits.check(ctx, request)
     request.userns = idmap.effective(request.userns, ctx.facts)
     attach.settle(ctx, request, tell)
     if request.userns.startswith("auto"):

@@ -80,6 +80,10 @@ def placement(
     if record["driver"]:
         assembly = ctx.driver_of(record).plan(rootfs.tree(ctx, record, request, place), ctx.facts)
         place.outer, place.root = assembly.outer, assembly.inner
+    if request.limits:
+        from . import limits
+
+        limits.place(ctx, request, place)
     if volumes and request.mounts:
         from . import mounted
 

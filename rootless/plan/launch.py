@@ -338,6 +338,10 @@ def _process(
 ) -> None:
     """From limits to exec: the same for a container's first process and for exec."""
     process = spec["process"]
+    if specs.AFFINITY in _notes(spec):
+        from . import resources
+
+        ops.append(("affinity", (resources.cpu_bits(_notes(spec)[specs.AFFINITY]),)))
     for limit in process.get("rlimits") or ():
         numbers = (rlimits.value(limit["soft"]), rlimits.value(limit["hard"]))
         ops.append(("rlimit", (rlimits.number(limit["type"]), *numbers)))

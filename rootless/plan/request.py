@@ -353,12 +353,16 @@ class Placement:
     seccomp       gives the compiled program of a profile
     emulation     gives what emulated ownership loads
     one_id        the container's only ID is its root: ownership is emulated
+    block_devices numbers of the block devices that limits name
+    affinity      list of the CPUs that the container is bound to where no control group does it, or ""
     """
 
     __slots__ = (
+        "affinity",
         "attach",
         "auto_slot",
         "beside",
+        "block_devices",
         "container_dir",
         "container_id",
         "early",
@@ -436,4 +440,6 @@ class Placement:
         self.trees: list[Any] = []
         self.stale: list[str] = []
         self.host_devices: list[str] = []
+        self.block_devices: dict[str, tuple[int, int]] = {}
+        self.affinity = ""
         self.host_name = ""

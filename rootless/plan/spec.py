@@ -3,7 +3,7 @@
 Everything a container is follows from this document; launch.py plays it.  The host side of its ID
 mappings are realm IDs.  What the format has no word for stands in annotations under ``io.rootless.``: the
 user as typed (names are looked up in the container), the seccomp profile by name (its program is
-compiled and cached elsewhere) and the processes whose namespaces are joined.
+compiled and cached elsewhere), the processes whose namespaces are joined, and a binding to CPUs.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ OWNERSHIP = (
     "io.rootless.ownership"  # of a container of one ID: two paths, as ownership.note() has them
 )
 JOINED = "io.rootless.joined"
+AFFINITY = "io.rootless.affinity"  # the CPUs that processes are bound to, without a control group
 LABELS_IGNORED = "io.rootless.ignored-security-options"
 STOP_SIGNAL = "org.opencontainers.image.stopSignal"
 INIT = "/sbin/docker-init"
@@ -193,6 +194,8 @@ def _annotations(
     if joined:
         targets = [(kind, *namespaces.target(place, kind)) for kind in joined]
         notes[JOINED] = ",".join(f"{kind}:{pid}:{start}" for kind, pid, start in targets)
+    if place.affinity:
+        notes[AFFINITY] = place.affinity
     signal = request.stop_signal or image.stop_signal
     if signal:
         notes[STOP_SIGNAL] = signal
@@ -214,6 +217,12 @@ def _linux(
     if chosen.modes["user"] == namespaces.PRIVATE:
         linux["uidMappings"] = _mappings(ids.uid)
         linux["gidMappings"] = _mappings(ids.gid)
+    if request.limits:
+        from . import resources
+
+        found = resources.spec(request.limits, place.block_devices)
+        if found:
+            linux["resources"] = found
     if not (request.privileged or options.systempaths_unconfined):
         linux["maskedPaths"] = list(mounts.MASKED)
         linux["readonlyPaths"] = list(mounts.READONLY)

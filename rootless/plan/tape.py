@@ -167,6 +167,13 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
     ("hostname", 32, "s", "name", "set the host name"),
     ("domainname", 33, "s", "name", "set the NIS domain name"),
     ("rlimit", 34, "iii", "resource soft hard", "set a resource limit; -1 is infinity"),
+    (
+        "affinity",
+        90,
+        "b",
+        "cpus",
+        "bind this process and what comes of it to CPUs: a bit for each, the lowest of the first byte is CPU 0",
+    ),
     ("umask", 35, "i", "mask", "set the file mode creation mask"),
     ("oom_score_adj", 36, "i", "value", "set oom_score_adj; a refusal is no error"),
     (

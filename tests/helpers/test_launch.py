@@ -275,6 +275,21 @@ def test_only_what_was_kept_is_allowed(root: dict[str, str]) -> None:
     assert played.output.split()[-3:] == ["0077", "50", "/root"]
 
 
+def test_a_process_is_bound_to_cpus(root: dict[str, str]) -> None:
+    allowed = sorted(os.sched_getaffinity(0))
+    one = allowed[-1]
+    bits = (1 << one).to_bytes(8, "little")
+    last = shell("grep Cpus_allowed_list /proc/self/status")
+    played = play([*container(root)[:-1], ("affinity", (bits,)), last])
+    assert played.output.split() == ["Cpus_allowed_list:", str(one)]
+
+
+def test_cpus_that_are_not_there_are_no_binding(root: dict[str, str]) -> None:
+    bits = (1 << 4000).to_bytes(512, "little")
+    played = play([*container(root)[:-1], ("affinity", (bits,)), shell("true")])
+    assert "cannot bind the container to the CPUs" in str(played.error)
+
+
 def test_a_filter_is_loaded(root: dict[str, str]) -> None:
     deny_mkdir = struct.pack("<HBBI", 0x20, 0, 0, 0)
     deny_mkdir += struct.pack("<HBBI", 0x15, 0, 1, 83 if os.uname().machine == "x86_64" else 34)

@@ -173,6 +173,7 @@ int main(int argc, char **argv)
 				  .console_fd = -1,
 				  .owner_fd = -1,
 				  .connect_fd = -1,
+				  .attach = {.connection = -1, .namespace = -1, .door = -1},
 				  .program_control = -1,
 				  .program_ready = -1,
 				  .exit_code = 125};

@@ -39,6 +39,15 @@ struct op {
 	union arg a[MAX_ARGS];
 };
 
+/* A question to the network service that is not answered yet. */
+struct attach {
+	const char *path; /* of its socket, host view */
+	struct text payload;
+	int connection; /* -1: nothing was asked */
+	int namespace;
+	int door; /* names the socket, which set_ids may put out of reach; or -1 */
+};
+
 struct player {
 	char *tape;
 	size_t size;
@@ -56,9 +65,10 @@ struct player {
 	bool keep_groups;
 	char home[4096];
 	int console_fd;
-	int owner_fd;		/* to the supervisor of emulated ownership, or -1 */
-	int connect_fd;		/* to the process that connects, or -1 */
-	bool one_id;		/* an ID that is not mapped is no error */
+	int owner_fd;	/* to the supervisor of emulated ownership, or -1 */
+	int connect_fd; /* to the process that connects, or -1 */
+	bool one_id;	/* an ID that is not mapped is no error */
+	struct attach attach;
 	int listen[MAX_LISTEN]; /* sockets that the container's program inherits */
 	int listen_count;
 	char listen_names[2048];
@@ -135,6 +145,7 @@ HANDLER(pdeathsig);
 HANDLER(sync);
 HANDLER(loopback_up);
 HANDLER(net_attach);
+HANDLER(net_attached);
 HANDLER(net_path);
 HANDLER(net_program);
 HANDLER(net_ready);

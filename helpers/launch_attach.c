@@ -4,7 +4,9 @@
  * nothing after that forks it away, and exec keeps its pid.  So the pid that the service reads from its end of
  * the connection (SO_PEERCRED notes who connects, when it does) is the pid whose end is the container's end.
  * It is played before set_ids: until then the process has the caller's own IDs, to whom alone the runtime
- * directory is open, whatever the container's ID map is.
+ * directory is open, whatever the container's ID map is.  It only asks: while the service works, the root is
+ * assembled.  net_attached hears the answer, before the pivot.  A service that ended meanwhile is asked again, by
+ * then with other IDs, so that its socket is kept open by a descriptor; that lets in whoever may write to it.
  *
  * To the service: the payload with a descriptor of the namespace, then the end of the stream.  From it, up to
  * its end: "ok\n", or "ok COUNT NAMES\n" with COUNT listening sockets in SCM_RIGHTS messages (NAMES separated
@@ -238,43 +240,82 @@ static int judge(struct player *p, struct answer *answer)
 	return refuse(p, answer);
 }
 
-/* One connection: 0 attached, -1 not, 1 the service ended without an answer. */
-static int attach(struct player *p, const struct op *op, int namespace)
+/* Ask by a connection to PATH, which is kept for the answer. */
+static int question(struct player *p, const char *path)
 {
-	static struct answer answer;
-	const char *path = op->a[0].s.data;
-	cleanup_fd int fd = reach(path);
+	int fd = reach(path);
 	if (fd < 0)
-		return fail(p, errno, "cannot reach the network service at", path);
-	int asked = ask(fd, &op->a[1].s, namespace);
+		return fail(p, errno, "cannot reach the network service at", p->attach.path);
+	int asked = ask(fd, &p->attach.payload, p->attach.namespace);
 	/* Whoever hangs up early may have said why before. */
-	if (asked < 0 && errno != EPIPE && errno != ECONNRESET && errno != ENOTCONN)
-		return fail(p, errno, "cannot ask the network service at", path);
-	if (listen_to(p, fd, &answer) < 0)
-		return fail(p, errno, "cannot hear the network service at", path);
-	return answer.size ? judge(p, &answer) : 1;
+	if (asked < 0 && errno != EPIPE && errno != ECONNRESET && errno != ENOTCONN) {
+		int error = errno;
+		close(fd);
+		return fail(p, error, "cannot ask the network service at", p->attach.path);
+	}
+	p->attach.connection = fd;
+	return 0;
 }
 
 int op_net_attach(struct player *p, const struct op *op)
 {
-	int result = 1;
+	struct attach *a = &p->attach;
+	if (a->connection >= 0)
+		return fail_text(p, EALREADY, "cannot ask the network service: it has been asked");
 	if (op->a[1].s.size == 0 || op->a[1].s.size > PAYLOAD_MAX)
 		return fail_text(p, EINVAL, "cannot ask the network service: the question has %u bytes",
 				 op->a[1].s.size);
-	cleanup_fd int namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-	if (namespace < 0)
+	a->path = op->a[0].s.data;
+	a->payload = op->a[1].s;
+	a->namespace = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	if (a->namespace < 0)
 		return fail(p, errno, "cannot open", "/proc/self/ns/net");
-	for (int tries = 0; result > 0 && tries < RESTARTS; tries++) {
-		drop_listeners(p);
-		result = attach(p, op, namespace);
-	}
+	if (question(p, a->path) < 0)
+		return -1;
+	a->door = open(a->path, O_PATH | O_CLOEXEC);
+	return 0;
+}
+
+/* One answer: 0 attached, -1 not, 1 the service ended without one. */
+static int hear(struct player *p)
+{
+	static struct answer answer;
+	int heard = listen_to(p, p->attach.connection, &answer), error = errno;
+	close_fd(&p->attach.connection);
+	p->attach.connection = -1;
+	if (heard < 0)
+		return fail(p, error, "cannot hear the network service at", p->attach.path);
+	return answer.size ? judge(p, &answer) : 1;
+}
+
+/* The service is there again at the same socket, which netguard holds: see reach(). */
+static int ask_again(struct player *p)
+{
+	char door[32];
+	fd_path(p->attach.door, door);
+	drop_listeners(p);
+	return question(p, p->attach.door >= 0 ? door : p->attach.path);
+}
+
+int op_net_attached(struct player *p, const struct op *op)
+{
+	(void)op;
+	struct attach *a = &p->attach;
+	if (a->connection < 0)
+		return fail_text(p, ENOTCONN, "cannot hear the network service: it has not been asked");
+	int result = hear(p);
+	for (int tries = 1; result > 0 && tries < RESTARTS; tries++)
+		result = ask_again(p) < 0 ? -1 : hear(p);
+	int error = errno;
+	close_fd(&a->namespace);
+	close_fd(&a->door);
+	a->namespace = a->door = -1;
 	if (result == 0)
 		return 0;
-	int error = errno;
 	drop_listeners(p);
 	if (result > 0)
 		return fail_text(p, EPIPE, "cannot hear the network service at %s: it ended without an answer",
-				 op->a[0].s.data);
+				 a->path);
 	errno = error;
 	return -1;
 }

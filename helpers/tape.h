@@ -19,6 +19,7 @@
 	X(9, sync, "i") \
 	X(10, loopback_up, "") \
 	X(62, net_attach, "sb") \
+	X(65, net_attached, "") \
 	X(72, net_path, "is") \
 	X(73, net_program, "sssiS") \
 	X(74, net_ready, "") \

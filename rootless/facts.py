@@ -53,6 +53,7 @@ class HostFacts:
     pasta_lacks, slirp4netns_lacks      options that we use and they do not have
     ping_group            ordinary users may send echo requests (net.ipv4.ping_group_range)
     low_port              the first port they may listen on (net.ipv4.ip_unprivileged_port_start)
+    neighbours            entries that the machine has for neighbours (gc_thresh3), 0 where it does not say
     openat2, mount_setattr, close_range, pidfd, cgroup_ns  the system call works
     cgroup_mode           "unified", "hybrid", "legacy" or "none"
     seccomp               seccomp filters can be loaded
@@ -83,6 +84,7 @@ class HostFacts:
         "low_port",
         "masked_proc",
         "mount_setattr",
+        "neighbours",
         "net_bridge",
         "net_bridge_error",
         "net_ipv6",
@@ -164,6 +166,7 @@ class HostFacts:
     slirp4netns_lacks: tuple[str, ...]
     ping_group: bool
     low_port: int
+    neighbours: int
 
     def __init__(
         self,
@@ -218,6 +221,7 @@ class HostFacts:
         slirp4netns_lacks: tuple[str, ...] = (),
         ping_group: bool = True,
         low_port: int = 1024,
+        neighbours: int = 0,
     ) -> None:
         given = locals()
         for name in self.__slots__:

@@ -6,6 +6,7 @@ when a container starts, so that doctor never says what is not so.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 
@@ -112,6 +113,7 @@ def _cgroups(facts: HostFacts) -> dict[str, Any]:
     )
 
 
+MANY = 128  # containers that all talk to one another
 WANTED = ("whiteouts", "xattrs", "dtype", "mmap", "locks", "chown", "reflink")
 
 
@@ -181,6 +183,23 @@ def _reach(facts: HostFacts) -> list[dict[str, Any]]:
             f"ports from {low} on can be published" if low > 1 else "all ports can be published",
             "sysctl -w net.ipv4.ip_unprivileged_port_start=80 lets ports from 80 on be published",
         ),
+        *_neighbours(facts.neighbours),
+    ]
+
+
+def _neighbours(most: int) -> list[dict[str, Any]]:
+    """How many containers may know one another: the whole machine, all users, shares one table."""
+    if not most:
+        return []
+    containers = math.isqrt(most)
+    return [
+        rung(
+            "neighbours",
+            containers >= MANY,
+            f"{most} in all: about {containers} containers can all talk to one another at once",
+            f"sysctl -w net.ipv4.neigh.default.gc_thresh3={MANY**2} net.ipv6.neigh.default.gc_thresh3={MANY**2}"
+            f" lets {MANY} do so",
+        )
     ]
 
 

@@ -7,6 +7,8 @@ start; bound into the root by the plan.
 
 from __future__ import annotations
 
+import os
+
 from rootless.plan import netmode, network, ownership
 from rootless.plan.resolvconf import LOCALHOST
 
@@ -23,6 +25,7 @@ def write(directory: str, request: RunRequest, hostname: str, nameserver: str = 
     _put(f"{directory}/hostname", hostname + "\n")
     if kind == netmode.BRIDGE:
         _resolver(directory, request)
+        _mountable(directory)
     else:
         base = _read("/etc/hosts") if kind == netmode.HOST else ""
         _put(f"{directory}/hosts", hosts(base, request, hostname))
@@ -44,6 +47,21 @@ def _resolver(directory: str, request: RunRequest) -> None:
     if kept == text:
         _put(path, text)
         _put(ours, text)
+
+
+def _mountable(directory: str) -> None:
+    """Let the hosts file be there: it is bound into the root while the network service still writes it."""
+    path = f"{directory}/hosts"
+    try:
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    except FileExistsError:
+        return
+    os.fchmod(fd, 0o644)
+    os.close(fd)
+    try:  # what was written before is not what somebody took out now
+        os.unlink(f"{directory}/hosts.ours")
+    except FileNotFoundError:
+        pass
 
 
 def hosts(base: str, request: RunRequest, hostname: str) -> str:

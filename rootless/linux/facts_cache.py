@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from rootless import jsonc
 from rootless.facts import HostFacts
@@ -33,7 +34,10 @@ SYSCTLS = (
     "/proc/sys/kernel/unprivileged_userns_clone",
     "/proc/sys/net/ipv4/ping_group_range",
     "/proc/sys/net/ipv4/ip_unprivileged_port_start",
+    "/proc/sys/net/ipv4/neigh/default/gc_thresh3",
 )
+# Seconds for which it is believed that there can be no relay: a limit was reached, a module may be loaded.
+DOUBT = 300
 
 
 def stamp(libexec: str, data_root: str) -> str:
@@ -74,8 +78,11 @@ def load_facts(
         try:
             with open(path, "rb") as file:
                 cached = jsonc.loads(file.read())
+                age = time.time() - os.fstat(file.fileno()).st_mtime
             if cached["stamp"] == key:
-                return HostFacts.from_dict(cached["facts"])
+                found = HostFacts.from_dict(cached["facts"])
+                if found.net_relay or found.userns_error or 0 <= age < DOUBT:
+                    return found
         except (OSError, ValueError, KeyError, TypeError):
             pass
     from . import probe

@@ -60,6 +60,7 @@ class Search:
 
     def _search(self, facts: HostFacts) -> None:
         facts.low_port = number_of("net/ipv4/ip_unprivileged_port_start", 1024)
+        facts.neighbours = number_of("net/ipv4/neigh/default/gc_thresh3", 0)
         facts.ping_group = ping_works()
         facts.pasta, facts.pasta_version, facts.pasta_lacks = program("pasta")
         facts.slirp4netns, facts.slirp4netns_version, facts.slirp4netns_lacks = program(

@@ -239,6 +239,13 @@ class Trial:
             "chain up1 { type filter hook ingress device up1 priority 0; policy drop; }",
             "}",
         )
+        self.nft.run(
+            "ask the routes where a source belongs (fib)",
+            "table inet trial-source {",
+            "chain in { type filter hook prerouting priority -150;",
+            'iifname "nobody" fib saddr . iif oif missing drop; }',
+            "}",
+        )
         self.connection(_socket.AF_INET)
 
     def ipv6(self) -> None:

@@ -4,7 +4,8 @@ Owns that order and nothing else.  It is tied down by the kernel:
 
 - what is joined is joined from the realm (see namespaces.py), then one clone makes the rest;
 - the network service is told of the container by the process that the clone made, before it changes its
-  IDs: the runtime directory is closed to subordinate ones;
+  IDs: the runtime directory is closed to subordinate ones.  It works while the root is assembled; its answer is
+  waited for before sysctls, which may be other than those it sets, and before the pivot;
 - a program that connects the container's network is started while this process is in the host's;
 - mounts come before sysctls (which need /proc), sysctls before /proc/sys becomes read-only;
 - the root becomes read-only when nothing more is made in it, then it becomes the root;
@@ -76,7 +77,12 @@ def build_tape(spec: Spec, place: Placement, facts: HostFacts) -> list[Op]:
     ops.append(("propagation", ("/", mounts.PROPAGATION["rslave"])))
     _root(ops, spec, place)
     _mounts(ops, spec, facts)
-    for key, value in spec["linux"].get("sysctl", {}).items():
+    settings = spec["linux"].get("sysctl") or {}
+    attached: list[Op] = [("net_attached", ())] if _asks(ops) else []
+    if settings:
+        ops += attached
+        attached = []
+    for key, value in settings.items():
         ops.append(("write", ("/proc/sys/" + key.replace(".", "/"), value.encode(), 0)))
     ops += [("mask", (path,)) for path in spec["linux"].get("maskedPaths", ())]
     ops += [("readonly", (path,)) for path in spec["linux"].get("readonlyPaths", ())]
@@ -85,7 +91,7 @@ def build_tape(spec: Spec, place: Placement, facts: HostFacts) -> list[Op]:
         if cwd != "/":
             ops.append(("mkdir", (cwd, 0o755, *_first_ids(spec))))
         ops.append(("remount", ("/", _ATTR_RDONLY, 0, 0)))
-    ops.append(("pivot", ()))
+    ops += [*attached, ("pivot", ())]
     if spec.get("hostname"):
         ops.append(("hostname", (spec["hostname"],)))
     if spec.get("domainname"):
@@ -198,6 +204,10 @@ def _clone(ops: list[Op], spec: Spec, place: Placement) -> None:
             ops += place.network_program[1]
     _setup_ids(ops, spec)
     ops.append(("setsid", ()))
+
+
+def _asks(ops: list[Op]) -> bool:
+    return any(name == "net_attach" for name, _ in ops)
 
 
 def _root(ops: list[Op], spec: Spec, place: Placement) -> None:

@@ -66,9 +66,16 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         62,
         "sb",
         "path payload",
-        "send PAYLOAD and a descriptor of this network namespace to the network service at PATH (host view) "
-        "and wait for its answer; before set_ids, while this process is the caller's; listening sockets "
-        "that the answer brings are inherited by the program (LISTEN_FDS)",
+        "send PAYLOAD and a descriptor of this network namespace to the network service at PATH (host view); "
+        "before set_ids, while this process is the caller's; net_attached has to follow",
+    ),
+    (
+        "net_attached",
+        65,
+        "",
+        "",
+        "wait for the answer to net_attach; before the pivot; listening sockets that it brings are inherited "
+        "by the program (LISTEN_FDS)",
     ),
     (
         "net_path",

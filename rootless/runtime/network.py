@@ -101,6 +101,8 @@ def _start(paths: Paths, top: str, realm: Realm, options: Mapping[str, Any]) -> 
     fd, short = _short(top)
     try:
         listener.bind(short)
+        # The directory is what keeps others out.  A launcher that asks again has other IDs by then.
+        os.chmod(short, 0o666)
         listener.listen(BACKLOG)
         program = os.path.join(
             os.path.dirname(os.path.dirname(os.path.abspath(__file__))), _PROGRAM

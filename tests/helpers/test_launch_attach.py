@@ -1,4 +1,4 @@
-"""The operation net_attach against a network service of the test's own: what is sent, and every answer."""
+"""net_attach and net_attached against a network service of the test's own: what is sent, and every answer."""
 
 from __future__ import annotations
 
@@ -109,7 +109,8 @@ def attach(
     begin, set_ids, propagation = clone(NEWNET | pids)
     ask: Op = ("net_attach", (path, payload))
     end = last or python("import os; print(os.stat('/proc/self/ns/net').st_ino)")
-    return play([begin, ("loopback_up", ()), ask, set_ids, propagation, end])
+    hear: Op = ("net_attached", ())
+    return play([begin, ("loopback_up", ()), ask, set_ids, propagation, hear, end])
 
 
 def test_the_service_is_told_who_and_where(tmp_path: Path) -> None:
@@ -282,7 +283,8 @@ def test_sockets_that_were_not_announced(tmp_path: Path, answer: bytes) -> None:
 
 def test_a_tape_cut_anywhere_asks_nobody(tmp_path: Path) -> None:
     path = str(tmp_path / "socket")
-    whole = tape.encode([("net_attach", (path, b"payload")), ("exec", ("", ["x"], [], 0))])
+    asking: list[Op] = [("net_attach", (path, b"payload")), ("net_attached", ())]
+    whole = tape.encode([*asking, ("exec", ("", ["x"], [], 0))])
     with service(path, say(b"ok\n")) as seen:
         for size in range(1, len(whole)):
             assert "cannot read the tape" in play([], raw=whole[:size]).reason
@@ -290,11 +292,8 @@ def test_a_tape_cut_anywhere_asks_nobody(tmp_path: Path) -> None:
     assert len(seen) == 1
 
 
-@pytest.mark.requires("subid")
-@pytest.mark.skipif(bool(WRAPPER), reason="under no_new_privs newuidmap has no rights")
-def test_a_container_of_subordinate_ids_reaches_the_service(tmp_path: Path) -> None:
-    """Before set_ids it is the caller who connects, though the container's map has no place for the caller."""
-    path = str(tmp_path / "socket")
+def subordinate() -> tuple[list[Op], Op]:
+    """The operations that make a realm of subordinate IDs, and a container where the caller has none."""
     maps = []
     for name, own in (("subuid", os.getuid()), ("subgid", os.getgid())):
         ((first, _), *_) = probe.subordinate(f"/etc/{name}", getpass.getuser(), os.getuid())
@@ -302,14 +301,84 @@ def test_a_container_of_subordinate_ids_reaches_the_service(tmp_path: Path) -> N
     tools = [shutil.which(name) or "" for name in ("newuidmap", "newgidmap")]
     realm: list[Op] = [("clone", (NEWUSER, 2, *maps, *tools)), ("set_ids", (0, 0))]
     inner: Op = ("clone", (NEWUSER | NEWNET | NEWPID, 1, "0 1 8\n", "0 1 8\n", "", ""))
+    return realm, inner
+
+
+@pytest.mark.requires("subid")
+@pytest.mark.skipif(bool(WRAPPER), reason="under no_new_privs newuidmap has no rights")
+def test_a_container_of_subordinate_ids_reaches_the_service(tmp_path: Path) -> None:
+    """Before set_ids it is the caller who connects, though the container's map has no place for the caller."""
+    path = str(tmp_path / "socket")
+    realm, inner = subordinate()
     ask: Op = ("net_attach", (path, b"{}"))
     ids: Op = ("set_ids", (0, 0))
+    hear: Op = ("net_attached", ())
     end: Op = ("exec", ("", ["/bin/true"], [], 0))
     os.chmod(tmp_path, 0o700)
     with service(path, say(b"ok\n")) as seen:
-        played = play([*realm, inner, ask, ids, end])
+        played = play([*realm, inner, ask, ids, hear, end])
         assert played.error is None, played.error
-        late = play([*realm, inner, ids, ask, end])
+        late = play([*realm, inner, ids, ask, hear, end])
     (asked,) = seen
     assert asked.peer == (played.pid, os.getuid(), os.getgid())
     assert late.reason == f"cannot reach the network service at {path}: permission denied"
+
+
+@pytest.mark.requires("subid")
+@pytest.mark.skipif(bool(WRAPPER), reason="under no_new_privs newuidmap has no rights")
+@pytest.mark.parametrize("mode", [0o666, 0o600])
+def test_a_service_that_ends_is_asked_again_by_other_ids(tmp_path: Path, mode: int) -> None:
+    """After set_ids the directory is closed to us; the socket, which is open to all in it, is still held."""
+    path = str(tmp_path / "socket")
+    realm, inner = subordinate()
+    ask: Op = ("net_attach", (path, b"{}"))
+    ids: Op = ("set_ids", (0, 0))
+    hear: Op = ("net_attached", ())
+    end: Op = ("exec", ("", ["/bin/true"], [], 0))
+    os.chmod(tmp_path, 0o700)
+    with service(path, say(b""), say(b"ok\n")) as seen:
+        os.chmod(path, mode)
+        played = play([*realm, inner, ask, ids, hear, end])
+    if mode == 0o600:
+        assert played.reason == (f"cannot reach the network service at {path}: permission denied")
+        return
+    assert played.error is None, played.error
+    assert [asked.payload for asked in seen] == [b"{}"] * 2
+    assert [asked.peer[0] for asked in seen] == [played.pid] * 2
+    assert seen[0].namespaces == seen[1].namespaces
+
+
+def test_what_lies_between_question_and_answer_is_done_meanwhile(tmp_path: Path) -> None:
+    """The service answers only when it has seen what the tape does after it asked."""
+    path, mark = str(tmp_path / "socket"), tmp_path / "made"
+
+    def answer(connection: socket.socket) -> None:
+        end = time.monotonic() + 15
+        while not mark.exists() and time.monotonic() < end:
+            time.sleep(0.01)
+        connection.sendall(b"ok\n" if mark.exists() else b"nothing was made\n")
+
+    begin, set_ids, propagation = clone(NEWNET | NEWPID)
+    between: Op = ("mkdir_host", (str(mark), 0o700))
+    with service(path, answer):
+        ask: Op = ("net_attach", (path, b"{}"))
+        hear: Op = ("net_attached", ())
+        last: Op = ("exec", ("", ["/bin/true"], [], 0))
+        played = play([begin, ask, set_ids, propagation, between, hear, last])
+    assert played.error is None, played.error
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        (["hear"], "cannot hear the network service: it has not been asked"),
+        (["ask", "hear", "hear"], "cannot hear the network service: it has not been asked"),
+        (["ask", "ask"], "cannot ask the network service: it has been asked"),
+    ],
+)
+def test_questions_and_answers_come_in_turn(tmp_path: Path, order: list[str], reason: str) -> None:
+    path = str(tmp_path / "socket")
+    words: dict[str, Op] = {"ask": ("net_attach", (path, b"{}")), "hear": ("net_attached", ())}
+    begin, _, _ = clone(NEWNET | NEWPID)
+    with service(path, say(b"ok\n")):
+        assert play([begin, *(words[word] for word in order)]).reason == reason

@@ -74,6 +74,23 @@ def test_uplinks_of_this_machine(rootless: Any) -> None:
     assert "Network Uplink: relay\n" in rootless("info").stdout
 
 
+def test_room_for_neighbours_is_told(rootless: Any) -> None:
+    """The kernel has one table for all containers of all users, and drops what does not fit."""
+    try:
+        most = int(Path("/proc/sys/net/ipv4/neigh/default/gc_thresh3").read_text())
+    except OSError:
+        most = 0
+    report = json.loads(rootless("doctor", "--json").stdout)
+    found = [one for one in report["features"] if one["name"] == "neighbours"]
+    if not most:
+        assert not found
+        return
+    assert found[0]["why"].startswith(f"{most} in all: about ")
+    assert found[0]["usable"] == (most >= 128 * 128)
+    remedy = "sysctl -w net.ipv4.neigh.default.gc_thresh3=16384"
+    assert any(remedy in line for line in report["advice"]) != found[0]["usable"]
+
+
 def test_a_machine_without_network_namespaces_has_the_hosts(rootless: Any) -> None:
     none = "echo 0 > /proc/sys/user/max_net_namespaces"
     report = json.loads(inside(rootless, "-Ur", "doctor", "--json", before=none).stdout)

@@ -488,7 +488,7 @@ def test_without_the_library_of_nftables(tmp_path: Path, lane: str) -> None:
         program = shutil.which("nft", path="/usr/sbin:/usr/bin") or ""
         found = {"absent": "", "refused": "/bin/false", "program": program}[lane]
         assert found or lane == "absent"
-        world.serve(rules=lambda call: Nft(call, found, ""))
+        world.serve(rules=lambda call: Nft(call, found, ""), quick=False)
         world.container("one", KNOWN)
         assert world.dig("one", "web") == "10.1.0.2"
         assert world.dig("one", "web", "+tcp") == "10.1.0.2"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import netrig
 import pytest
 
+from rootless.drivers.network.netd import dns_sockets
+from rootless.linux import nfnetlink
 from rootless.linux.netlink import NOARP, UP, Batch, Netlink, NetlinkError
 
 pytestmark = pytest.mark.requires("userns")
@@ -137,3 +140,45 @@ def _refused() -> None:
     connection = Netlink()
     assert "br0" in {one.name for one in connection.links()}, "what came after it was done"
     connection.close()
+
+
+def _ruleset() -> str:
+    done = subprocess.run(["nft", "list", "ruleset"], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+@pytest.mark.requires("nft")
+def test_rules_for_names_are_what_their_text_says() -> None:
+    netrig.apart(_rules)
+
+
+def _rules() -> None:
+    port = dns_sockets.OURS
+    text = dns_sockets._rules(port, port)
+    subprocess.run(["nft", "-f", "-"], input=text, text=True, check=True)
+    expected = _ruleset()
+    assert f"udp dport set {port}" in expected
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    dns_sockets._QUICK.send()
+    assert _ruleset() == expected
+    with pytest.raises(NetlinkError, match="cannot make table rootless_names: file exists"):
+        dns_sockets._QUICK.send()
+    assert _ruleset() == expected
+    for _ in range(3):  # the same bytes, as often as one likes
+        subprocess.run(["nft", "flush", "ruleset"], check=True)
+        dns_sockets._QUICK.send()
+    assert _ruleset() == expected
+
+
+def test_of_a_batch_that_is_refused_nothing_is_made() -> None:
+    netrig.apart(_half)
+
+
+def _half() -> None:
+    rules = nfnetlink.Rules(nfnetlink.IPV4, "half")
+    rules.chain("here", nfnetlink.OUTPUT, 0)
+    rules.rule("elsewhere", nfnetlink.protocol(), nfnetlink.equals(b"\x06"))
+    with pytest.raises(NetlinkError) as caught:
+        rules.send()
+    assert caught.value.errno == errno.ENOENT
+    assert "half" not in _ruleset()

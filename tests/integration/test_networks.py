@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import select
 import signal
 import subprocess
 import time
@@ -239,21 +240,105 @@ def test_the_service_is_killed(net: NetWorld) -> None:
     net("network", "rm", "safe")
 
 
-def test_many_at_once_have_addresses_of_their_own(net: NetWorld) -> None:
-    count = 40
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        done = list(
-            pool.map(
-                lambda n: net("run", "-d", "--name", f"many{n}", "busybox", "sleep", "1000"),
-                range(count),
-            )
-        )
-    assert all(one.returncode == 0 for one in done)
+def test_two_hundred_at_once_have_addresses_of_their_own(net: NetWorld) -> None:
+    """... which others get when they were killed: the network has room for 253."""
+    count = 200
+    net("network", "create", "--subnet", "10.66.0.0/24", "crowd")
+
+    def start(name: str) -> None:
+        net("run", "-d", "--name", name, "--network", "crowd", "busybox", "sleep", "1000")
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        list(pool.map(start, [f"many{n}" for n in range(count)]))
     found = status(net)["containers"]
-    addresses = {one["networks"]["bridge"] for one in found.values()}
-    assert len(addresses) == len(found) >= count
-    net("rm", "-f", *(f"many{n}" for n in range(count)))
+    assert len({one["networks"]["crowd"] for one in found.values()}) == len(found) == count
+    told = json.loads(net.out("inspect", *(f"many{n}" for n in range(count))))
+    assert {one["NetworkSettings"]["Networks"]["crowd"]["IPAddress"] for one in told} == {
+        one["networks"]["crowd"] for one in found.values()
+    }
+    for one in told:
+        os.kill(one["State"]["Pid"], signal.SIGKILL)
     until(lambda: not status(net)["containers"])
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(start, [f"later{n}" for n in range(60)]))
+    found = status(net)["containers"]
+    assert len({one["networks"]["crowd"] for one in found.values()}) == 60
+    net("rm", "-f", *(f"many{n}" for n in range(count)), *(f"later{n}" for n in range(60)))
+    net("network", "rm", "crowd")
+
+
+def bridges(net: NetWorld) -> set[str]:
+    """The realm's bridges, as the service's thread there sees them."""
+    pid = status(net)["pid"]
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/net/dev", encoding="ascii") as file:
+            names = {line.split(":")[0].strip() for line in file if ":" in line}
+        if "up0" in names:
+            return {name for name in names if name.startswith(("br-", "ours"))}
+    raise AssertionError("no thread is in the realm")
+
+
+def test_a_bridge_stays_for_a_while_and_makes_way(net: NetWorld) -> None:
+    net("run", "-d", "--name", "keeps", "busybox", "sleep", "1000")
+    until(lambda: len(bridges(net)) == 1)
+    (default,) = bridges(net)
+    words = ["--subnet", "10.67.0.0/24", "--opt", "com.docker.network.bridge.name=ours"]
+    net("network", "create", *words, "first")
+    net("run", "--rm", "--network", "first", "busybox", "true")
+    assert bridges(net) == {default, "ours"}, "the next container would find it there"
+    net("network", "rm", "first")
+    net("network", "create", *words[:2], "second")
+    net("run", "-d", "--name", "heir", "--network", "second", "busybox", "sleep", "1000")
+    assert "ours" not in bridges(net), "it would have the addresses of the second"
+    assert len(bridges(net)) == 2
+    net("rm", "-f", "heir")
+    until(lambda: bridges(net) == {default})
+    net("rm", "-f", "keeps")
+    net("network", "rm", "second")
+
+
+PATIENT = """
+import socket, sys
+listener = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("ready", flush=True)
+while True:
+    client, _ = listener.accept()
+    client.sendall(b"first words\\n")
+    print("served", flush=True)
+    try:
+        while client.recv(4096):
+            pass
+    except ConnectionError:
+        pass
+    print("ended", flush=True)
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "disconnected"])
+def test_upstream_learns_that_nobody_is_there(net: NetWorld, how: str) -> None:
+    """A container that says nothing any more: what it had open ends in seconds, not by keepalive."""
+    words = ["python3", "-c", PATIENT, OUTSIDE, "7300"]
+    upstream = net.start(*words, stdout=subprocess.PIPE)
+    assert upstream.stdout is not None
+    assert upstream.stdout.readline() == "ready\n"
+    net("network", "create", "brief")
+    reads = f"sleep 1000 | nc {OUTSIDE} 7300"
+    net("run", "-d", "--name", "reader", "--network", "brief", "busybox", "sh", "-c", reads)
+    try:
+        assert upstream.stdout.readline() == "served\n"
+        until(lambda: net.out("logs", "reader") == "first words")
+        assert status(net)["flows"] == 1
+        if how == "killed":
+            (found,) = json.loads(net.out("inspect", "reader"))
+            os.kill(found["State"]["Pid"], signal.SIGKILL)
+        else:
+            net("network", "disconnect", "brief", "reader")
+        ready, _, _ = select.select([upstream.stdout], [], [], 20)
+        assert ready and upstream.stdout.readline() == "ended\n"
+    finally:
+        end(upstream)
+        net("rm", "-f", "reader")
+        net("network", "rm", "brief")
 
 
 def test_it_ends_when_nobody_needs_it(net: NetWorld) -> None:

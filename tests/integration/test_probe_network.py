@@ -86,6 +86,7 @@ def test_an_nft_that_refuses_is_quoted(tmp_path: Path) -> None:
     [
         ("tproxy", "relay", "cannot take over connections (tproxy): no tproxy"),
         ("ingress", "relay", "cannot drop at the ingress of an interface: no ingress"),
+        ("fib", "relay", "cannot ask the routes where a source belongs (fib): no fib"),
         ("masquerade", "nat", "cannot masquerade: no masquerade"),
         ("tproxy ip6", "ipv6", "cannot take over connections (tproxy): no tproxy ip6"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from pathlib import Path
 from typing import Any, Callable
 
@@ -340,6 +341,28 @@ def test_facts_are_probed_again_when_what_they_rest_on_changed(
         path.write_text(path.read_text() + "1\n")
         cached(tmp_path)
         assert len(probes) == before + 1
+
+
+@pytest.mark.parametrize(
+    ("found", "again"),
+    [
+        ({"net_relay": True}, False),
+        ({"net_relay": False}, True),
+        ({"net_relay": False, "userns_error": "the host forbids it"}, False),
+    ],
+)
+def test_that_there_can_be_no_relay_is_doubted_after_a_while(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, Any], again: bool
+) -> None:
+    """What was in the way, such as a limit that was reached, may have gone."""
+    answers = [HostFacts(uid=1, gid=2, **found), HostFacts(uid=1, gid=2, net_relay=True)]
+    monkeypatch.setattr(probe, "probe", lambda *_: answers.pop(0))
+    first = cached(tmp_path)
+    assert cached(tmp_path) == first, "but not at once"
+    long_ago = time.time() - facts_cache.DOUBT - 1
+    os.utime(tmp_path / "facts.json", (long_ago, long_ago))
+    assert cached(tmp_path).net_relay == (again or first.net_relay)
+    assert len(answers) == (0 if again else 1)
 
 
 @pytest.mark.parametrize("damage", ["", "{}", "[1]", '{"stamp": "x", "facts": {}}'])

@@ -26,6 +26,6 @@ class RelayUplink(UplinkDriver):
             return Probe(
                 False,
                 facts.net_relay_error,
-                "an administrator can run: modprobe -a af_packet nft_tproxy nft_socket",
+                "an administrator can run: modprobe -a af_packet nft_tproxy nft_socket nft_fib_inet",
             )
         return Probe(True)

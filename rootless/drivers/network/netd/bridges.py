@@ -1,4 +1,7 @@
-"""Bridges of the realm: one per network, made with its first endpoint and removed after its last.
+"""Bridges of the realm: one per network, made with its first endpoint and removed a while after its last.
+
+A bridge that nobody uses goes at once where another network wants its name or its subnets.  Interfaces can be
+removed by a thread beside: the kernel waits for tens of milliseconds until nobody looks at one any more.
 
 Owns interface indexes, names and addresses in the realm's namespace and in the containers'; who is attached
 to what is endpoints.py's business.
@@ -7,6 +10,9 @@ to what is endpoints.py's business.
 from __future__ import annotations
 
 import ipaddress
+import queue
+import threading
+import time
 
 from rootless.linux.netlink import Batch, Link, Netlink
 
@@ -14,7 +20,8 @@ from .rules import FIRST_INDEX, put_sysctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
+    from typing import Callable
 
     from rootless.linux.nftables import Nft
     from rootless.plan.network import NetworkDef
@@ -45,17 +52,26 @@ def mac_of(address: str) -> str:
 
 
 class Plug:
-    """One interface in a container: what it is called there, its addresses and default routes."""
+    """One interface in a container: what it is called there, its addresses and default routes.
 
-    __slots__ = ("addresses", "gateways", "mac", "name")
+    SETTINGS are of the whole namespace, below /proc/sys/net; one that the kernel lacks is passed over.
+    """
+
+    __slots__ = ("addresses", "gateways", "mac", "name", "settings")
 
     def __init__(
-        self, name: str, mac: str, addresses: list[tuple[str, int]], gateways: list[str]
+        self,
+        name: str,
+        mac: str,
+        addresses: list[tuple[str, int]],
+        gateways: list[str],
+        settings: Sequence[tuple[str, str]] = (),
     ) -> None:
         self.name = name
         self.mac = mac
         self.addresses = addresses
         self.gateways = gateways
+        self.settings = settings
 
 
 class Bridges:
@@ -68,9 +84,17 @@ class Bridges:
         self._next = FIRST_INDEX
         self._made: dict[str, int] = {}  # network ID -> index
         self._names: dict[str, str] = {}  # network ID -> name of the interface
+        self._released: dict[str, tuple[NetworkDef, float]] = {}  # network ID -> since when
+        self._doomed: queue.SimpleQueue[tuple[int, Callable[[], object]] | None] = (
+            queue.SimpleQueue()
+        )
+        self._remover: threading.Thread | None = None
 
     def close(self) -> None:
-        """Close the connection to the kernel; interfaces stay."""
+        """Close the connection to the kernel; interfaces stay, but for those that are being removed."""
+        if self._remover is not None:
+            self._doomed.put(None)
+            self._remover.join()
         self._netlink.close()
 
     def links(self) -> list[Link]:
@@ -96,7 +120,9 @@ class Bridges:
     def ensure(self, network: NetworkDef) -> int:
         """The index of NETWORK's bridge, which is made if it is not there; raises OSError."""
         if network.id in self._made:
+            self._released.pop(network.id, None)
             return self._made[network.id]
+        self._make_way(network)
         index, name = self._index(), self.name_of(network)
         batch = Batch()
         batch.bridge(name, index, self._bridge_mac(network), mtu_of(network))
@@ -136,8 +162,28 @@ class Bridges:
             lines.append(f'add element inet rootless outward {{ "{name}" }}')
         self._nft.run("\n".join(lines) + "\n")
 
+    def release(self, network: NetworkDef) -> None:
+        """Nobody uses a network's bridge any more: the next sweep may take it."""
+        if network.id in self._made:
+            self._released[network.id] = network, time.monotonic()
+
+    def sweep(self, seconds: float = 0.0) -> None:
+        """Remove the bridges that nobody has used for so long."""
+        latest = time.monotonic() - seconds
+        for network, since in list(self._released.values()):
+            if since <= latest:
+                self.drop(network)
+
+    def _make_way(self, network: NetworkDef) -> None:
+        """Remove bridges that nobody uses and that could not be there beside NETWORK's."""
+        name = self.name_of(network)
+        for other, _ in list(self._released.values()):
+            if self._names.get(other.id) == name or _overlap(network, other):
+                self.drop(other)
+
     def drop(self, network: NetworkDef) -> None:
         """Remove a network's bridge, if there is one."""
+        self._released.pop(network.id, None)
         index = self._made.pop(network.id, 0)
         name = self._names.pop(network.id, "")
         if not index:
@@ -199,13 +245,46 @@ class Bridges:
         batch.delete_link(index)
         self._netlink.send(batch)
 
+    def remove_link_beside(self, index: int, done: Callable[[], object]) -> None:
+        """Remove one of the realm's interfaces without waiting; then DONE() is called, in another thread."""
+        if self._remover is None:
+            self._remover = threading.Thread(target=self._remove, name="remover", daemon=True)
+            self._remover.start()
+        self._doomed.put((index, done))
+
+    def _remove(self) -> None:
+        connection = self._realm.call(Netlink)
+        while True:
+            job = self._doomed.get()
+            if job is None:
+                connection.close()
+                return
+            index, done = job
+            batch = Batch()
+            batch.delete_link(index)
+            try:
+                connection.send(batch)
+            except OSError:  # what is left of it goes with the namespace
+                pass
+            done()
+
     def _index(self) -> int:
         self._next += 1
         return self._next - 1
 
 
+def _overlap(one: NetworkDef, other: NetworkDef) -> bool:
+    subnets = [
+        [ipaddress.ip_network(subnet.subnet) for subnet in network.subnets]
+        for network in (one, other)
+    ]
+    return any(a.version == b.version and a.overlaps(b) for a in subnets[0] for b in subnets[1])
+
+
 def _configure(index: int, plug: Plug) -> None:
-    """In the container's namespace: addresses, up, default routes."""
+    """In the container's namespace: settings, addresses, up, default routes."""
+    for name, value in plug.settings:
+        put_sysctl(name, value)
     versions = {6 if ":" in address else 4 for address, _ in plug.addresses}
     put_sysctl(f"ipv6/conf/{plug.name}/accept_dad", "0")
     put_sysctl(f"ipv6/conf/{plug.name}/accept_ra", "0")

@@ -62,7 +62,8 @@ class Names:
 
     directory    answers what is known
     resolv_conf  the host's file, for the servers to ask; PORT is theirs
-    rules        opens nftables in a namespace, see dns_sockets.py
+    rules        opens nftables in a namespace, and whether our own messages are tried first (quick): see
+                 dns_sockets.py
     patience     seconds until the next server is asked
     """
 
@@ -75,6 +76,7 @@ class Names:
         *,
         resolv_conf: str = "/etc/resolv.conf",
         rules: dns_sockets.Rules = Nft,
+        quick: bool = True,
         port: int = PORT,
         patience: float = PATIENCE,
     ) -> None:
@@ -83,6 +85,7 @@ class Names:
         self.directory = directory
         self.log = log
         self.rules = rules
+        self.quick = quick
         self.upstream = Upstream(loop, port=port, patience=patience)
         self.host_servers = nameservers.NameServers(loop, resolv_conf, log)
         self.host_health = Health()
@@ -105,7 +108,7 @@ class Names:
         Raises OSError, after which it is not attached.
         """
         self.detach(container_id)
-        sockets = dns_sockets.listen(self.realm, net_fd, self.rules, self.log)
+        sockets = dns_sockets.listen(self.realm, net_fd, self.rules, self.log, quick=self.quick)
         ndots = resolvconf.has_ndots(self.host_servers.conf(), options)
         self._clients[container_id] = _Client(self, container_id, net_fd, sockets, servers, ndots)
 

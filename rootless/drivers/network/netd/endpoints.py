@@ -6,8 +6,8 @@ publish.py's and dns.py's.  A container is detached when its first process has e
 
 from __future__ import annotations
 
-import ipaddress
 import os
+import threading
 
 from rootless.errors import ConflictError, NotFoundError, RootlessError, UsageError
 from rootless.linux import proc
@@ -15,8 +15,8 @@ from rootless.plan import netmode
 from rootless.plan.network import AttachRequest, EndpointWish, NetworkDef
 
 from . import hostsfile
+from .addresses import Addresses
 from .bridges import Plug, mac_of
-from .ipam import Pool
 from .members import Endpoint, Member, Members
 from .publish import Target
 from .records import write
@@ -25,6 +25,7 @@ from .watch import Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any, Callable
 
     from .bridges import Bridges
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 # What Docker sets in a container's own namespace: any port may be bound, anybody may ping.
 SYSCTLS = (("ipv4/ip_unprivileged_port_start", "0"), ("ipv4/ping_group_range", "0 65535"))
+
+# Seconds for which a bridge without containers stays: making and removing it is most of the work for a
+# container that is alone on its network.
+LINGER = 5.0
 
 
 class Parts:
@@ -85,8 +90,7 @@ class Endpoints:
     def __init__(self, parts: Parts, members: Members) -> None:
         self.members = members
         self._parts = parts
-        self._pools: dict[str, list[Pool]] = {}  # network ID -> one per subnet
-        self._last: dict[tuple[str, str], tuple[str, str]] = {}  # container, network -> addresses
+        self._addresses = Addresses(parts.log)
         # Containers that ended -> directory; a monitor may start them again.
         self.waiting: dict[str, str] = {}
 
@@ -103,9 +107,14 @@ class Endpoints:
             os.close(net_fd)
             raise
         try:
-            self._parts.realm.within(net_fd, _settings)
-            fresh = [self._join(member, wish) for wish in request.networks]
-            self._finish(member, fresh)
+            if request.networks:
+                first, *others = request.networks
+                fresh = [self._join(member, first, SYSCTLS, alone=not others)]
+                fresh += [self._join(member, wish) for wish in others]
+            else:
+                self._parts.realm.within(net_fd, _settings)
+                fresh = []
+            self._finish(member, fresh, routed=len(fresh) == 1)
         except BaseException:
             self._remove(member)
             raise
@@ -127,8 +136,18 @@ class Endpoints:
         self.members.by_id[request.id] = member
         return member
 
-    def _join(self, member: Member, wish: EndpointWish) -> Endpoint:
-        """One endpoint: addresses, then the interface, then names."""
+    def _join(
+        self,
+        member: Member,
+        wish: EndpointWish,
+        settings: Sequence[tuple[str, str]] = (),
+        *,
+        alone: bool = False,
+    ) -> Endpoint:
+        """One endpoint: addresses, then the interface, then names.
+
+        It has the container's default routes at once if it is ALONE, else they are _finish()'s.
+        """
         network = self._parts.define(wish.network)
         if network.name in member.endpoints:
             raise ConflictError(
@@ -136,7 +155,7 @@ class Endpoints:
             )
         endpoint = Endpoint(network, wish, os.urandom(32).hex())
         endpoint.interface = self._free_interface(member)
-        self._take_addresses(member, endpoint)
+        self._addresses.take(member.request.id, endpoint)
         try:
             endpoint.mac = wish.mac or _mac(endpoint)
             member.endpoints[network.name] = endpoint
@@ -151,14 +170,15 @@ class Endpoints:
             addresses += [
                 (address, 64 if ":" in address else 16) for address in wish.link_local_ips
             ]
-            plug = Plug(endpoint.interface, endpoint.mac, addresses, [])
+            gateways = member.gateways() if alone else []
+            plug = Plug(endpoint.interface, endpoint.mac, addresses, gateways, settings)
             endpoint.index = self._parts.bridges.plug(network, member.net_fd, plug)
             self._tune(member, endpoint)
         except BaseException:
             if endpoint.index:
                 self._parts.bridges.remove_link(endpoint.index)
             member.endpoints.pop(network.name, None)
-            self._give_back(endpoint)
+            self._addresses.give_back(endpoint)
             self._drop_if_empty(network)
             raise
         self.members.enter(member, endpoint)
@@ -170,13 +190,14 @@ class Endpoints:
             if not self._parts.realm.within(member.net_fd, put_sysctl, name, value):
                 raise UsageError(f"cannot set sysctl net.{name.replace('/', '.')} to {value!r}")
 
-    def _finish(self, member: Member, fresh: list[Endpoint]) -> None:
-        """Routes, published ports, names; then the record, so that what was told can be found again.
+    def _finish(self, member: Member, fresh: list[Endpoint], *, routed: bool = False) -> None:
+        """Routes, unless it is ROUTED; published ports, names; then the record, for the next service to find.
 
         FRESH interfaces send before it returns.
         """
         parts, request = self._parts, member.request
-        parts.bridges.default_route(member.net_fd, member.gateways())
+        if not routed:
+            parts.bridges.default_route(member.net_fd, member.gateways())
         if request.ports and not member.ports:
             member.ports = self._publish(member)
         parts.names.attach(request.id, member.net_fd, request.dns, request.dns_options)
@@ -236,41 +257,6 @@ class Endpoints:
             self._parts.loop, member.pid, member.start, lambda: self.detach(container, member)
         )
 
-    # Addresses
-
-    def _pools_of(self, network: NetworkDef) -> list[Pool]:
-        if network.id not in self._pools:
-            self._pools[network.id] = [Pool(subnet) for subnet in network.subnets]
-        return self._pools[network.id]
-
-    def _take_addresses(self, member: Member, endpoint: Endpoint) -> None:
-        network, wish = endpoint.network, endpoint.wish
-        liked = self._last.get((member.request.id, network.id), ("", ""))
-        for version, wanted in ((4, wish.ip), (6, wish.ip6)):
-            pools = [pool for pool in self._pools_of(network) if pool.network.version == version]
-            if wanted and not pools:
-                self._give_back(endpoint)
-                raise UsageError(
-                    f"no configured subnet or ip-range contain the IP address {wanted}"
-                )
-            if not pools:
-                continue
-            try:
-                address, prefix = _take(pools, wanted, liked[version == 6])
-            except BaseException:
-                self._give_back(endpoint)
-                raise
-            if version == 6:
-                endpoint.ip6, endpoint.prefix6 = address, prefix
-            else:
-                endpoint.ip, endpoint.prefix = address, prefix
-        self._last[member.request.id, network.id] = (endpoint.ip, endpoint.ip6)
-
-    def _give_back(self, endpoint: Endpoint) -> None:
-        for pool in self._pools_of(endpoint.network):
-            for address in filter(None, (endpoint.ip, endpoint.ip6)):
-                pool.release(address)
-
     @staticmethod
     def _free_interface(member: Member) -> str:
         taken = {one.interface for one in member.endpoints.values()}
@@ -328,7 +314,7 @@ class Endpoints:
         parts.names.detach(container)
         for endpoint in list(member.endpoints.values()):
             try:
-                self._leave(member, endpoint)
+                self._leave(member, endpoint, beside=True)
             except (OSError, RootlessError) as error:
                 parts.log(f"cannot detach {container[:12]} from {endpoint.network.name}: {error}")
         self.members.by_id.pop(container, None)
@@ -340,20 +326,38 @@ class Endpoints:
                 pass
         member.close()
 
-    def _leave(self, member: Member, endpoint: Endpoint) -> None:
+    def _leave(self, member: Member, endpoint: Endpoint, *, beside: bool = False) -> None:
+        """Undo an endpoint; its interface goes before this returns, unless that is done BESIDE."""
         self.members.leave(member, endpoint)
         for address in filter(None, (endpoint.ip, endpoint.ip6)):
             self._parts.left(address)
         member.endpoints.pop(endpoint.network.name, None)
-        self._give_back(endpoint)
         try:
-            self._parts.bridges.remove_link(endpoint.index)
+            if beside:
+                self._unplug(endpoint)
+            else:
+                self._parts.bridges.remove_link(endpoint.index)
         finally:
+            if not beside:
+                self._addresses.give_back(endpoint)
             self._drop_if_empty(endpoint.network)
 
+    def _unplug(self, endpoint: Endpoint) -> None:
+        gone, loop, addresses = threading.Event(), self._parts.loop, self._addresses
+
+        def tell() -> None:
+            gone.set()
+            loop.call_soon(addresses.gone, endpoint)
+
+        addresses.going(endpoint, gone)
+        self._parts.bridges.remove_link_beside(endpoint.index, tell)
+
     def _drop_if_empty(self, network: NetworkDef) -> None:
+        """Let a network's bridge go after a while in which nobody comes to it."""
+        bridges = self._parts.bridges
         if not self.members.on_network(network.id):
-            self._parts.bridges.drop(network)
+            bridges.release(network)
+            self._parts.loop.call_later(LINGER, bridges.sweep, LINGER)
 
     # After the service was killed
 
@@ -389,13 +393,7 @@ class Endpoints:
         endpoint = Endpoint(network, EndpointWish(**saved["wish"]), saved["id"])
         for key in ("index", "interface", "mac", "ip", "ip6", "prefix", "prefix6"):
             setattr(endpoint, key, saved[key])
-        for pool in self._pools_of(network):
-            for address in filter(None, (endpoint.ip, endpoint.ip6)):
-                try:
-                    if ipaddress.ip_address(address) in pool.network:
-                        pool.take(address)
-                except ConflictError as error:
-                    self._parts.log(f"address {address} is in use twice: {error}")
+        self._addresses.adopt(endpoint)
         member.endpoints[network.name] = endpoint
         self.members.enter(member, endpoint)
 
@@ -422,18 +420,6 @@ def target_of(members: Members, container: str) -> Target:
         routed=any(":" not in gateway for gateway in routes),
         routed6=any(":" in gateway for gateway in routes),
     )
-
-
-def _take(pools: list[Pool], wanted: str, liked: str) -> tuple[str, int]:
-    """An address of the first pool that can give one: (address, prefix)."""
-    problem: ConflictError | None = None
-    for pool in pools:
-        try:
-            return pool.take(wanted, liked), pool.prefix
-        except ConflictError as error:
-            problem = problem or error
-    assert problem is not None
-    raise problem
 
 
 def _mac(endpoint: Endpoint) -> str:

@@ -30,23 +30,16 @@ from .policy import ALLOW, PROHIBIT, decide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Callable, Protocol
+    from typing import Callable
 
     from .frames import Packet, Segment
     from .loop import Loop
     from .policy import Policy
+    from .pump import Flow as Carried
+    from .pump import Pumps
     from .realm import Realm
     from .relay import RelayConfig
     from .uplink import Uplink
-
-    class Joiner(Protocol):
-        """What takes two connected sockets and moves bytes between them."""
-
-        def join(
-            self, a: socket.socket, b: socket.socket, done: Callable[[], object] | None
-        ) -> object:
-            """Take both over; call DONE, in any thread, when both are closed."""
-
 
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75  # linux/in.h, linux/in6.h
 _LINGER_RESET = Struct("ii").pack(1, 0)
@@ -57,6 +50,7 @@ _PAUSE = 0.2  # seconds without accepting where descriptors ran out
 _CONNECTING = 300.0
 _ADMITTED = 10.0  # a client that does not answer the SYN-ACK is gone
 _RECENT = 3.0  # a repeated SYN can wait in the packet socket while the first is answered
+GRACE = 1.0  # seconds for the connections of a container that ended to end as it did that
 _PATIENCE = 3.0  # how long a held SYN is safe from newer ones of the same container
 # Short of something here: silence, and the container's kernel tries again.
 _SCARCE = (
@@ -123,7 +117,7 @@ class Gate:
         realm: Realm,
         up: Uplink,
         policies: Callable[[str], Policy | None],
-        pumps: Joiner,
+        pumps: Pumps,
         config: RelayConfig,
     ) -> None:
         self._loop = loop
@@ -133,8 +127,9 @@ class Gate:
         self._pumps = pumps
         self._config = config
         self._held: FlowTable[Held] = FlowTable(loop, config.held_each, config.held, _PATIENCE)
-        self._open: dict[bytes, int] = {}  # connections that the pumps have, by source
-        self._ended: deque[bytes] = deque()  # sources; filled by the pumps' threads
+        # Connections that the pumps have, by source.
+        self._open: dict[bytes, dict[object, Carried]] = {}
+        self._ended: deque[tuple[bytes, object]] = deque()  # of these; filled by the pumps' threads
         self._joined = _Recent()  # initial sequence numbers
         self._listeners: list[socket.socket] = []
 
@@ -160,8 +155,20 @@ class Gate:
         return ports
 
     def forget(self, source: bytes) -> None:
-        """A container's address is no more: nothing is held for it."""
+        """A container's address is no more: nothing is held for it, and its connections end.
+
+        They have time to end as the container did that.  One that was killed, or is off the network, says
+        nothing any more, and what waits for it upstream would do so until keepalive finds out.
+        """
         self._held.forget(source)
+        self._note_ends()
+        left = list(self._open.pop(source, {}).values())
+        if left:
+            self._loop.call_later(GRACE, self._leave, left)
+
+    def _leave(self, flows: list[Carried]) -> None:
+        for flow in flows:
+            self._pumps.leave(flow)
 
     def close(self) -> None:
         """Hold and accept no more."""
@@ -259,18 +266,24 @@ class Gate:
             return
         self._held.take(held)
         self._joined.put(key, held.seq)
-        self._open[held.source] = self._open.get(held.source, 0) + 1
-        self._pumps.join(client, held.upstream, partial(self._ended.append, held.source))
+        which = object()
+        done = partial(self._ended.append, (held.source, which))
+        flow = self._pumps.join(held.upstream, client, done)
+        self._open.setdefault(held.source, {})[which] = flow
 
     def _may_open(self, source: bytes) -> bool:
         """Whether SOURCE may have one more connection; if not, its SYN is repeated, perhaps with more luck."""
-        while self._ended:
-            ended = self._ended.popleft()
-            self._open[ended] -= 1
-            if not self._open[ended]:
-                del self._open[ended]
-        mine = self._open.get(source, 0) + self._held.of(source)
+        self._note_ends()
+        mine = len(self._open.get(source, ())) + self._held.of(source)
         return mine < self._config.connections_each
+
+    def _note_ends(self) -> None:
+        while self._ended:
+            source, which = self._ended.popleft()
+            mine = self._open.get(source, {})
+            mine.pop(which, None)
+            if not mine:
+                self._open.pop(source, None)
 
 
 def transparent(realm: Realm, family: int, kind: int) -> socket.socket:

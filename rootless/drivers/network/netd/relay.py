@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from typing import Callable
 
     from .frames import Packet
-    from .gate import Joiner
     from .loop import Loop
     from .policy import Policy
+    from .pump import Pumps
     from .realm import Realm
 
 
@@ -68,7 +68,7 @@ class Outbound:
         loop: Loop,
         realm: Realm,
         policies: Callable[[str], Policy | None],
-        pumps: Joiner,
+        pumps: Pumps,
         config: RelayConfig | None = None,
     ) -> None:
         """POLICIES gives what a source address may do, None for one that is nobody's."""

@@ -91,16 +91,14 @@ def _divert(ports: Mapping[str, int]) -> list[str]:
 
     One address may begin so many flows of datagrams only, so that the listener has room for others.
 
-    What begins a flow has to come from a network that its source address is of: by that address netd finds out
-    what the network allows.
+    What begins a flow has to come from a network that its source address is of: by that address the relay finds
+    out what the network allows.
     """
     mark = f"meta mark set {MARK} accept;"
     lines = [
         " chain divert { type filter hook prerouting priority mangle; policy accept;",
         f'  iifname "{UPLINK}" {_SYN} jump admitted;',
-        f"  iifname @outward {_SYN} {_FORGED};",
-        f"  iifname @outward meta l4proto {{ udp, icmp }} {_FORGED};",
-        f"  iifname @outward icmpv6 type echo-request {_FORGED};",
+        *(_forged() if ports else ()),
         f"  {_SYN} accept;",
         "  iifname @outward meta l4proto udp jump datagrams;",
         f"  meta l4proto {{ tcp, udp }} socket transparent 1 {mark}",
@@ -130,6 +128,15 @@ def _divert(ports: Mapping[str, int]) -> list[str]:
         " }",
     ]
     return [*_counted("starters"), *admitted, " }", *relayed, " }", *datagrams, *lines]
+
+
+def _forged() -> list[str]:
+    """What the relay drops at the door; other uplinks do without fib, which a kernel may lack."""
+    return [
+        f"  iifname @outward {_SYN} {_FORGED};",
+        f"  iifname @outward meta l4proto {{ udp, icmp }} {_FORGED};",
+        f"  iifname @outward icmpv6 type echo-request {_FORGED};",
+    ]
 
 
 def _counted(name: str) -> list[str]:
@@ -222,8 +229,13 @@ def _settings() -> None:
 def put_sysctl(name: str, value: str) -> bool:
     """Write a setting of the current thread's network namespace; False where the kernel does not take it."""
     try:
-        with open(f"/proc/sys/net/{name}", "w", encoding="ascii") as file:
-            file.write(value)
+        fd = os.open(f"/proc/sys/net/{name}", os.O_WRONLY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        os.write(fd, value.encode("ascii"))
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
     return True

@@ -216,6 +216,7 @@ class Service:
         elif name == "status":
             return self._status()
         elif name == "stop":
+            self.bridges.sweep()
             self._unlink()
             self.loop.call_later(0.01, self.loop.stop)  # after the answer
         else:
@@ -278,13 +279,24 @@ class Service:
             return True
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if self.control.pending():
-                return False
-            self._unlink()
+            self.bridges.sweep()
+            return self._leave()
         except BlockingIOError:
             return False
         finally:
             os.close(lock)
+
+    def _leave(self) -> bool:
+        """Put the socket where nobody finds it, and back if somebody had before."""
+        path = str(self.options["socket"])
+        try:
+            os.rename(path, f"{path}.gone")
+        except FileNotFoundError:
+            return True
+        if self.control.pending():
+            os.rename(f"{path}.gone", path)
+            return False
+        os.unlink(f"{path}.gone")
         return True
 
     def _unlink(self) -> None:

@@ -211,13 +211,21 @@ def start(directory: Path, steps: dict[str, str], *order: str) -> str:
         (lane / "steps" / f"{name}.bash").write_text(text)
     (lane / "steps" / "order").write_text("".join(f"{name}\n" for name in order))
     results.write_text("")
+    boot(directory)
+    return results.read_text()
+
+
+def boot(directory: Path) -> None:
+    """One boot of the guest: the steps until the next."""
     subprocess.run(
         [VM / "guest" / "start"],
         env={
             "PATH": "/usr/bin:/bin",
             "TMPDIR": str(directory),
-            "LANE": str(lane),
-            "LANE_REPORT": str(results),
+            "LANE": str(directory / "lane"),
+            "LANE_REPORT": str(directory / "results"),
+            "LANE_STATE": str(directory / "state"),
+            "LANE_REBOOT": "true",
             "LANE_USER": str(os.getuid()),
             "LANE_TEST_SECONDS": "2",
         },
@@ -225,7 +233,6 @@ def start(directory: Path, steps: dict[str, str], *order: str) -> str:
         check=True,
         timeout=60,
     )
-    return results.read_text()
 
 
 def test_the_guest_tells_good_from_bad_and_ends_what_hangs(tmp_path: Path) -> None:
@@ -244,3 +251,18 @@ def test_the_guest_ends_where_a_needed_step_fails(tmp_path: Path) -> None:
     assert (said.passed, said.failed) == (("a/good",), ("a/bad",))
     assert said.missing == ("b/good", "b/bad", "b/slow", "b/argument")
     assert not said.good
+
+
+def test_the_guest_goes_on_after_a_reboot(tmp_path: Path) -> None:
+    steps = {"a": "test_good() { true; }\n", "b": "# boots\n\ntest_after() { true; }\n"}
+    order = ("a", "b:clean", "b:reset")
+    for boots in range(3):
+        if boots:
+            boot(tmp_path)
+            said = report.read((tmp_path / "results").read_text(), order)
+        else:
+            said = report.read(start(tmp_path, steps, *order), order)
+        everything = ("a/good", "b:clean/after", "b:reset/after")
+        assert said.passed == everything[: boots + 1]
+        assert said.missing == everything[boots + 1 :]
+        assert said.good == (boots == 2)

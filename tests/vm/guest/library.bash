@@ -10,7 +10,7 @@ as_user() { # a command as the lane's user, with what a login gives
         sh -c 'cd && exec "$@"' sh "$@"
 }
 
-rootless() { as_user "$LANE_HOME/.local/bin/rootless" "$@"; }
+rootless() { as_user rootless "$@"; }
 
 fail() { echo "$*"; return 1; }
 
@@ -37,4 +37,21 @@ lacks() { # TEXT PART
 
 refused() { # COMMAND...: it fails; what it says is shown
     if "$@"; then fail "succeeded: $*"; fi
+}
+
+login() { # USER COMMAND: at a terminal, in a session of logind; logs out at the end
+    script -qec "su - $1 -c $(printf %q "$2")" /dev/null </dev/null | tr -d '\r'
+}
+
+wait_until() { # SECONDS COMMAND...: the command succeeds before they are over; what it says is shown at the end
+    local seconds=$1 until=$((SECONDS + $1)) said
+    shift
+    until said=$("$@" 2>&1); do
+        [ "$SECONDS" -lt "$until" ] || fail "not within $seconds s: $*"$'\n'"$said" || return
+        sleep 0.2
+    done
+}
+
+gone() { # USER: nothing of the user's sessions is left, and no manager
+    wait_until 60 test ! -e "/run/user/$(id -u "$1")"
 }

@@ -10,6 +10,7 @@ from typing import NamedTuple
 HERE = Path(__file__).resolve().parents[1]
 TOP = HERE.parents[1]
 GUESTS = HERE / "guests"
+PARTS = ("checkout", "wheels", "site")  # lane/media.py has what they are
 
 
 class LaneError(Exception):
@@ -24,8 +25,13 @@ class Guest(NamedTuple):
     packages: tuple[str, ...]
     python: str  # major.minor of its interpreter, for which wheels are fetched
     disk: str
+    parts: tuple[str, ...]  # of PARTS: how rootless gets into it
+    debian: str  # name of the Debian among its container images
+    debian_packages: tuple[str, ...]
+    debs: tuple[str, ...]  # packages that lie in that image, to be installed from inside
     memory: int  # MB
     cpus: int
+    reboots: bool  # whether it may: one that may not ends where its kernel panics
     seconds: int  # from power-on to power-off
     silence: int  # seconds without a line after which it counts as hung
     steps: tuple[str, ...]
@@ -54,12 +60,21 @@ def load(name: str) -> Guest:
         tuple(ini["image"]["packages"].split()),
         ini["image"]["python"],
         ini["image"]["disk"],
+        tuple(ini["media"]["parts"].split()),
+        ini["media"]["debian"],
+        tuple(ini["media"]["packages"].split()),
+        tuple(ini["media"]["debs"].split()),
         ini.getint("machine", "memory"),
         ini.getint("machine", "cpus"),
+        ini.getboolean("machine", "reboots"),
         ini.getint("lane", "seconds"),
         ini.getint("lane", "silence"),
         tuple(ini["lane"]["steps"].split()),
     )
+    if not set(guest.parts) <= set(PARTS):
+        raise LaneError(
+            f"cannot make the disk of {name}: {path} has parts other than {' '.join(PARTS)}"
+        )
     for step in guest.steps:
         if not (guest.directory / "steps" / f"{step.partition(':')[0]}.bash").exists():
             raise LaneError(f"cannot find the step {step} of {name}: {path} names it")

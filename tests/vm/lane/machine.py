@@ -27,7 +27,8 @@ def command(guest: Guest, image: Image, media: Path, results: Path) -> list[str]
     """The emulator's words without those for the console."""
     drive = "if=virtio,format=raw"
     return [
-        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-no-reboot", "-display", "none",
+        "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-display", "none",
+        *([] if guest.reboots else ["-no-reboot"]),
         "-m", str(guest.memory), "-smp", str(guest.cpus), "-nic", "none",
         "-kernel", str(image.kernel), "-initrd", str(image.initrd),
         "-drive", f"file={image.disk},{drive},snapshot=on,cache=unsafe",

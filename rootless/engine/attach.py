@@ -30,6 +30,10 @@ def settle(ctx: Context, request: RunRequest, tell: Callable[[str], None] | None
     """
     netmode.check_conflicts(request)
     _settle_names(ctx, request, tell)
+    if request.links:
+        from . import linking
+
+        linking.check(ctx, request)
     if request.network_opts:
         from . import fastconnect
 
@@ -41,9 +45,14 @@ def _settle_names(ctx: Context, request: RunRequest, tell: Callable[[str], None]
         return
     from rootless.drivers import network as drivers
 
-    if not drivers.choose(str(ctx.settings.get("network.uplink")), ctx.facts).bridges:
+    uplink = drivers.choose(str(ctx.settings.get("network.uplink")), ctx.facts)
+    if not uplink.bridges:
         _share_host(ctx, request, tell)
         return
+    if uplink.program and tell is not None and ctx.settings.get("network.host_access"):
+        tell(
+            f"network.host_access has no effect: the uplink {uplink.name} does not lead to the host's loopback"
+        )
     if not request.endpoints:
         name = netmode.network_name(request.network)
         request.network = ctx.networks.resolve(name).name

@@ -115,6 +115,10 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
     image = ImageConfig.from_dict(record["image_config"])
     if record["layers"]:
         present.ensure_layers(ctx, record)
+    if request.links:
+        from . import linking
+
+        linking.require(ctx, container, request)
     place = placement(ctx, record, request)
     attach.plan(ctx, container.name, record, request, place)
     if netmode.is_own(request.network):

@@ -282,7 +282,7 @@ def check_conflicts(request: RunRequest) -> None:
             raise UsageError("invalid network mode: invalid container format container:<name|id>")
         for wrong, words in (
             (request.hostname, "conflicting options: hostname and the network mode"),
-            (request.links, _LINKS.format("container type network")),
+            (request.links, LINKS.format("container type network")),
             (request.dns, "conflicting options: dns and the network mode"),
             (
                 request.add_hosts,
@@ -294,8 +294,8 @@ def check_conflicts(request: RunRequest) -> None:
             if wrong:
                 raise UsageError(words)
     if mode == HOST and request.links:
-        raise UsageError(_LINKS.format("host type networking"))
+        raise UsageError(LINKS.format("host type networking"))
 
 
-_LINKS = "conflicting options: {} can't be used with links. This would result in undefined behavior"
+LINKS = "conflicting options: {} can't be used with links. This would result in undefined behavior"
 _CONTAINER = "conflicting options: {} and the container type network mode"

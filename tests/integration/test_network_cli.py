@@ -225,6 +225,25 @@ def test_a_link_on_the_default_network(net: NetWorld) -> None:
     assert "sql" not in net.out("exec", "web", "cat", "/etc/hosts")
 
 
+def test_links_to_what_is_not_there_are_refused(net: NetWorld) -> None:
+    message = refused(net, "run", "--link", "nobody", *SLEEP)
+    assert message == "could not get container for nobody: no such container: nobody"
+    net.out("create", "--name", "idle", *SLEEP)
+    message = refused(net, "run", "--name", "eager", "--link", "idle:it", *SLEEP)
+    assert message.splitlines() == [
+        "cannot link to a non running container: /idle AS /eager/it",
+        "hint: rootless start idle",
+    ]
+    net.out("start", "idle")
+    net.out("start", "eager")
+    net.out("run", "-d", "--name", "away", "--network", "office", *SLEEP)
+    message = refused(net, "run", "--link", "away", *SLEEP)
+    assert message.startswith("cannot link to /away, as it does not belong to the default network")
+    net.out("rm", "-f", "idle")
+    net.out("restart", "-t", "1", "eager")
+    net.out("run", "-d", "--network", "office", "--link", "nobody:late", *SLEEP)
+
+
 def test_removals_and_starts_at_once_leave_no_container_on_a_network_that_is_gone(
     net: NetWorld,
 ) -> None:

@@ -68,6 +68,13 @@ def test_containers_reach_the_outside_and_each_other(net: NetWorld) -> None:
         net("network", "rm", "some")
 
 
+def test_access_to_the_host_is_there_or_said_to_be_missing(net: NetWorld) -> None:
+    done = net("run", "--rm", "busybox", "true", env={"ROOTLESS_NETWORK_HOST_ACCESS": "5432"})
+    said = "network.host_access has no effect: the uplink {} does not lead to the host's loopback"
+    assert (said.format(uplink(net)) in done.stderr) == (uplink(net) != "relay")
+    assert "host_access" not in net("run", "--rm", "busybox", "true").stderr
+
+
 OUTSIDE_ARGV = ["busybox", "nc", "-w", "2"]
 
 

@@ -30,10 +30,10 @@
 #define HEAD_SIZE 2048
 
 static char lines[LINES_SIZE]; /* its pages appear as they are used */
-static size_t lines_length;
+static size_t event_lines_length;
 
 /* PATH with SUFFIX put in place of its last component, or behind it. */
-static bool beside(const char *path, bool instead, const char *suffix, char to[PATH_MAX])
+static bool event_path(const char *path, bool instead, const char *suffix, char to[PATH_MAX])
 {
 	const char *slash = instead ? strrchr(path, '/') : NULL;
 	struct text text;
@@ -44,26 +44,26 @@ static bool beside(const char *path, bool instead, const char *suffix, char to[P
 	return !text.full;
 }
 
-static int open_file(const char *path)
+static int event_open(const char *path)
 {
 	int flags = O_RDWR | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK;
 	char directory[PATH_MAX];
 	int fd = open(path, flags, 0600);
 
-	if (fd < 0 && errno == ENOENT && beside(path, true, "", directory) && mkdir(directory, 0700) == 0)
+	if (fd < 0 && errno == ENOENT && event_path(path, true, "", directory) && mkdir(directory, 0700) == 0)
 		fd = open(path, flags, 0600);
 	return fd;
 }
 
 /* Gives the file and its predecessor their next names, unless somebody else does or has. */
-static void rotate(const char *path, int64_t limit)
+static void event_rotate(const char *path, int64_t limit)
 {
 	char lock[PATH_MAX], first[PATH_MAX], second[PATH_MAX];
 	struct stat now;
 	int fd;
 
-	if (!beside(path, true, "lock", lock) || !beside(path, false, ".1", first) ||
-	    !beside(path, false, ".2", second))
+	if (!event_path(path, true, "lock", lock) || !event_path(path, false, ".1", first) ||
+	    !event_path(path, false, ".2", second))
 		return;
 	fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (fd < 0)
@@ -76,16 +76,16 @@ static void rotate(const char *path, int64_t limit)
 }
 
 /* Appends what PARTS say, of which the first is room for the newline that a torn line lacks. */
-static void append(const struct config *config, struct iovec *parts, int count)
+static void event_append(const struct config *config, struct iovec *parts, int count)
 {
-	int fd = open_file(config->events);
+	int fd = event_open(config->events);
 	struct stat now;
 	char last = '\n';
 
 	if (fd >= 0 && config->events_max_size && fstat(fd, &now) == 0 && now.st_size >= config->events_max_size) {
 		close(fd);
-		rotate(config->events, config->events_max_size);
-		fd = open_file(config->events);
+		event_rotate(config->events, config->events_max_size);
+		fd = event_open(config->events);
 	}
 	if (fd < 0)
 		return;
@@ -98,7 +98,7 @@ static void append(const struct config *config, struct iovec *parts, int count)
 	close(fd);
 }
 
-static size_t format_time(char *buffer, size_t size)
+static size_t event_time(char *buffer, size_t size)
 {
 	struct timespec now;
 	struct text text;
@@ -114,7 +114,7 @@ static size_t format_time(char *buffer, size_t size)
 }
 
 /* Reads the container's file anew; what cannot be read leaves what is known. */
-static void refresh(const struct config *config)
+static void event_lines_read(const struct config *config)
 {
 	int fd = config->event_lines ? open(config->event_lines, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK) : -1;
 	size_t length = 0;
@@ -127,15 +127,15 @@ static void refresh(const struct config *config)
 	close(fd);
 	while (length && lines[length - 1] != '\n')
 		length--; /* a line that is not whole */
-	lines_length = length;
+	event_lines_length = length;
 }
 
 /* The next line that begins with KIND from *AT on, without that byte and its newline; NULL if there is none. */
-static const char *next_line(char kind, size_t *at, size_t *length)
+static const char *event_line(char kind, size_t *at, size_t *length)
 {
-	while (*at < lines_length) {
+	while (*at < event_lines_length) {
 		const char *line = lines + *at;
-		const char *end = memchr(line, '\n', lines_length - *at);
+		const char *end = memchr(line, '\n', event_lines_length - *at);
 
 		*at = (size_t)(end - lines) + 1;
 		*length = (size_t)(end - line);
@@ -159,8 +159,8 @@ void events_emit(const struct monitor *m, const char *action, const char *extra)
 
 	if (!m->config.events)
 		return;
-	refresh(&m->config);
-	attributes = next_line('A', &at, &length);
+	event_lines_read(&m->config);
+	attributes = event_line('A', &at, &length);
 	text_init(&text, head, sizeof head);
 	text_add(&text, "{\"Type\":\"container\",\"Action\":\"");
 	text_json(&text, action, strlen(action));
@@ -169,15 +169,15 @@ void events_emit(const struct monitor *m, const char *action, const char *extra)
 	text_add(&text, "\",\"Attributes\":{");
 	if (text.full)
 		return;
-	append(&m->config,
-	       (struct iovec[]){{newline, 0},
-				{head, (size_t)(text.at - head)},
-				{(char *)attributes, attributes ? length : 0},
-				{comma, *extra && attributes && length ? 1 : 0},
-				{(char *)extra, strlen(extra)},
-				{tail, sizeof tail - 1},
-				{when, format_time(when, sizeof when)}},
-	       7);
+	event_append(&m->config,
+		     (struct iovec[]){{newline, 0},
+				      {head, (size_t)(text.at - head)},
+				      {(char *)attributes, attributes ? length : 0},
+				      {comma, *extra && attributes && length ? 1 : 0},
+				      {(char *)extra, strlen(extra)},
+				      {tail, sizeof tail - 1},
+				      {when, event_time(when, sizeof when)}},
+		     7);
 }
 
 /* Writes the events of other objects that come with a start (U) or an end (D) of the container. */
@@ -190,15 +190,15 @@ void events_emit_lines(const struct monitor *m, char kind)
 
 	if (!m->config.events)
 		return;
-	refresh(&m->config);
-	while ((line = next_line(kind, &at, &length)))
-		append(&m->config,
-		       (struct iovec[]){{newline, 0}, {(char *)line, length}, {when, format_time(when, sizeof when)}},
-		       3);
+	event_lines_read(&m->config);
+	while ((line = event_line(kind, &at, &length)))
+		event_append(
+		    &m->config,
+		    (struct iovec[]){{newline, 0}, {(char *)line, length}, {when, event_time(when, sizeof when)}}, 3);
 }
 
 /* A member whose value is a number in text, as all values of attributes are text. */
-static void add_member(struct text *text, const char *name, int64_t value)
+static void event_member(struct text *text, const char *name, int64_t value)
 {
 	text_add(text, text->at[-1] == '"' ? ",\"" : "\"");
 	text_add(text, name);
@@ -207,7 +207,7 @@ static void add_member(struct text *text, const char *name, int64_t value)
 	text_add(text, "\"");
 }
 
-static void begin(struct text *text, const struct monitor *m, char *buffer, size_t size)
+static void event_begin(struct text *text, const struct monitor *m, char *buffer, size_t size)
 {
 	*buffer = 0;
 	text_init(text, buffer + 1, size - 2);
@@ -225,10 +225,10 @@ void events_died(const struct monitor *m)
 	char extra[256];
 	struct text text;
 
-	begin(&text, m, extra, sizeof extra);
+	event_begin(&text, m, extra, sizeof extra);
 	if (!m->config.exec_id)
-		add_member(&text, "execDuration", seconds > 0 ? seconds : 0);
-	add_member(&text, "exitCode", m->exit_code);
+		event_member(&text, "execDuration", seconds > 0 ? seconds : 0);
+	event_member(&text, "exitCode", m->exit_code);
 	*text.at = 0;
 	events_emit(m, m->config.exec_id ? "exec_die" : "die", extra + 1);
 	if (!m->config.exec_id)
@@ -242,8 +242,8 @@ void events_signalled(const struct monitor *m, int number)
 
 	if (number <= 0 || m->config.exec_id)
 		return;
-	begin(&text, m, extra, sizeof extra);
-	add_member(&text, "signal", number);
+	event_begin(&text, m, extra, sizeof extra);
+	event_member(&text, "signal", number);
 	*text.at = 0;
 	events_emit(m, "kill", extra + 1);
 }
@@ -253,9 +253,9 @@ void events_resized(const struct monitor *m)
 	char extra[256];
 	struct text text;
 
-	begin(&text, m, extra, sizeof extra);
-	add_member(&text, "height", m->rows);
-	add_member(&text, "width", m->columns);
+	event_begin(&text, m, extra, sizeof extra);
+	event_member(&text, "height", m->rows);
+	event_member(&text, "width", m->columns);
 	*text.at = 0;
 	events_emit(m, "resize", extra + 1);
 }

@@ -37,7 +37,7 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
+            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
             takes=' --root --runtime-dir --storage-driver --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
@@ -55,7 +55,7 @@ _rootless() {
             flags='--help connect create disconnect inspect list ls prune remove rm'
             ;;
         system)
-            flags='--help df info prune reset'
+            flags='--help df events info prune reset'
             ;;
         volume)
             flags='--help create export import inspect list ls prune remove rm'
@@ -106,7 +106,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach commit completion container cp create diff doctor exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
+            flags='--help attach commit completion container cp create diff doctor events exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -143,6 +143,10 @@ _rootless() {
         'container diff'|diff)
             flags='--help'
             kind=all
+            ;;
+        events|'system events')
+            flags='--filter --format --since --until -f --help'
+            takes=' --filter -f --format --since --until '
             ;;
         'container export'|export)
             flags='--output -o --help'

@@ -42,6 +42,7 @@ complete -c rootless -n "__rootless_is ''" -a commit -d 'Make a new image of a c
 complete -c rootless -n "__rootless_is ''" -a cp -d 'Copy files between a container and the host'
 complete -c rootless -n "__rootless_is ''" -a create -d 'Create a new container'
 complete -c rootless -n "__rootless_is ''" -a diff -d 'Show what a container changed in its filesystem'
+complete -c rootless -n "__rootless_is ''" -a events -d 'Show what happens, as it happens'
 complete -c rootless -n "__rootless_is ''" -a export -d 'Write a container\'s filesystem as a tar archive'
 complete -c rootless -n "__rootless_is ''" -a import -d 'Make an image of a root filesystem\'s tar archive'
 complete -c rootless -n "__rootless_is ''" -a inspect -d 'Show everything known about containers, images, networks and volumes'
@@ -107,6 +108,7 @@ complete -c rootless -n "__rootless_is network" -a remove -d 'Remove networks'
 complete -c rootless -n "__rootless_is network" -a rm -d 'Remove networks'
 complete -c rootless -n "__rootless_is ''" -a system -d 'Look at the engine'
 complete -c rootless -n "__rootless_is system" -a df -d 'Show how much room things take'
+complete -c rootless -n "__rootless_is system" -a events -d 'Show what happens, as it happens'
 complete -c rootless -n "__rootless_is system" -a info -d 'Show settings, storage and counts'
 complete -c rootless -n "__rootless_is system" -a prune -d 'Remove unused data'
 complete -c rootless -n "__rootless_is system" -a reset -d 'Remove everything that rootless keeps'
@@ -382,6 +384,10 @@ complete -c rootless -n "__rootless_at 'container create' create" -l volumes-fro
 complete -c rootless -n "__rootless_at 'container create' create" -l workdir -s w -r -d 'Directory inside the container to run in'
 complete -c rootless -n "__rootless_at 'container create' create" -a "(rootless images --format '{{.Repository}}:{{.Tag}}' 2>/dev/null)"
 complete -c rootless -n "__rootless_at 'container diff' diff" -a "(rootless ps -a --format '{{.Names}}' 2>/dev/null)"
+complete -c rootless -n "__rootless_at events 'system events'" -l filter -s f -r -d 'Show events for which name=value holds'
+complete -c rootless -n "__rootless_at events 'system events'" -l format -r -d 'Format output: json or a Go template'
+complete -c rootless -n "__rootless_at events 'system events'" -l since -r -d 'Begin with what happened since a time, or within a duration'
+complete -c rootless -n "__rootless_at events 'system events'" -l until -r -d 'End at a time, or a duration ago'
 complete -c rootless -n "__rootless_at 'container export' export" -l output -s o -r -F -d 'Write to this file instead of stdout'
 complete -c rootless -n "__rootless_at 'container export' export" -a "(rootless ps -a --format '{{.Names}}' 2>/dev/null)"
 complete -c rootless -n "__rootless_at 'image import' import" -l change -s c -r -d 'Dockerfile instruction to apply to the image'

@@ -12,6 +12,7 @@
 #include "../log_text.c"
 #include "../monitor_child.c"
 #include "../monitor_clients.c"
+#include "../monitor_events.c"
 #include "../monitor_life.c"
 #include "../monitor_remove.c"
 #include "../monitor_state.c"

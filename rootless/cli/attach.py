@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.engine import lifecycle
+from rootless.engine import events, lifecycle
 from rootless.engine.context import Context
 from rootless.errors import ConflictError
 from rootless.plan.request import RunRequest
@@ -38,10 +38,12 @@ def to_running(ctx: Context, container: Container, request: RunRequest, args: Pa
         )
     request.attach = ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
     session.check_terminal(request.tty, request.interactive)
+    events.container(ctx, container, "attach")
     return session.foreground(
         client,
         container,
         request,
         session.detach_keys(ctx, args),
         sig_proxy=args.get("sig_proxy") is not False and not request.tty,
+        detached=lambda: events.container(ctx, container, "detach"),
     )

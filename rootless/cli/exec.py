@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.engine import execs
+from rootless.engine import events, execs
 from rootless.engine.context import Context
 from rootless.plan.request import ExecRequest, RunRequest
 
@@ -33,7 +33,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         session.check_terminal(request.tty, request.interactive)
     keys = session.detach_keys(ctx, args)
     container = ctx.containers.resolve(args.args[0])
-    client = execs.execute(ctx, container, request)
+    client, exec_id = execs.execute(ctx, container, request)
     if detach:
         session.leave_running(client)
         return 0
@@ -41,4 +41,11 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     streams.tty = request.tty
     streams.interactive = request.interactive
     streams.attach = ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
-    return session.foreground(client, container, streams, keys, sig_proxy=False)
+    return session.foreground(
+        client,
+        container,
+        streams,
+        keys,
+        sig_proxy=False,
+        detached=lambda: events.container(ctx, container, "exec_detach", execID=exec_id),
+    )

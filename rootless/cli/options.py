@@ -298,6 +298,18 @@ SETS: dict[str, tuple[Row, ...]] = {
         ("quiet", "q", "bool", "", "Print container IDs only"),
         ("size", "s", "bool", "", "Show the size of the writable layer and of the image"),
     ),
+    "events": (
+        ("filter", "f", "filter", "filter", "Show events for which name=value holds"),
+        ("format", "", "str", "string", _FORMAT),
+        (
+            "since",
+            "",
+            "str",
+            "string",
+            "Begin with what happened since a time, or within a duration",
+        ),
+        ("until", "", "str", "string", "End at a time, or a duration ago"),
+    ),
     "logs": (
         ("details", "", "bool", "", "Show the attributes given to the log driver"),
         ("follow", "f", "bool", "", "Keep printing what is logged until the container ends"),

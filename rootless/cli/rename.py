@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootless.engine import lifecycle
 from rootless.engine.context import Context
 from rootless.errors import UsageError
 
@@ -18,5 +19,5 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     if not old or not new:
         raise UsageError("cannot rename a container: neither old nor new names may be empty")
     ctx = Context.load(env)
-    ctx.containers.rename(ctx.containers.resolve(old).id, new)
+    lifecycle.rename(ctx, ctx.containers.resolve(old), new)
     return 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.engine import lifecycle
+from rootless.engine import events, lifecycle
 from rootless.engine.context import Context
 
 from . import many, session
@@ -24,6 +24,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             ctx, container, timeout=args.get("timeout"), signal=args.get("signal") or ""
         )
         session.leave_running(client)
+        events.container(ctx, container, "restart")
         return name
 
     return many.each(args.args, restart)

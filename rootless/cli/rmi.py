@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rootless.engine import garbage, listing
+from rootless.engine import garbage, images, listing
 from rootless.engine.context import Context
 from rootless.errors import ImageNotFoundError, RootlessError
 
@@ -26,7 +26,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     freed = False
     for reference in args.args:
         try:
-            untagged, deleted = ctx.images.remove(reference, force=force, users=users)
+            untagged, deleted = images.remove(ctx, reference, force=force, users=users)
         except RootlessError as error:
             render.write(render.text(error))
             if not (force and isinstance(error, ImageNotFoundError)):

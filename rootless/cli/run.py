@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rootless.engine import create as creating
+from rootless.engine import events
 from rootless.engine import start as starting
 from rootless.engine.context import Context
 from rootless.errors import LaunchError, RootlessError
@@ -41,7 +42,14 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         if detach:
             return _detached(client, container)
         sig_proxy = args.get("sig_proxy") is not False
-        return session.foreground(client, container, request, keys, sig_proxy=sig_proxy)
+        return session.foreground(
+            client,
+            container,
+            request,
+            keys,
+            sig_proxy=sig_proxy,
+            detached=lambda: events.container(ctx, container, "detach"),
+        )
     except LaunchError:
         raise
     except RootlessError as error:
@@ -60,6 +68,8 @@ def _started(ctx: Context, args: Parsed, request: RunRequest) -> tuple[Container
         )
         id_file.write(container.id)
     session.advise(ctx, args, request, container)
+    if not args.get("detach"):
+        events.container(ctx, container, "attach")
     try:
         return container, starting.start(ctx, container)
     except BaseException:

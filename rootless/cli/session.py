@@ -249,8 +249,9 @@ def foreground(
     keys: bytes,
     *,
     sig_proxy: bool,
+    detached: Callable[[], None] = lambda: None,
 ) -> int:
-    """Attach to a container being started and give its exit code."""
+    """Attach to a container being started and give its exit code; DETACHED is called where that is left."""
     result = attaching.attach(
         client,
         stdin="stdin" in request.attach and request.interactive,
@@ -264,6 +265,7 @@ def foreground(
     if result.error is not None:
         raise start_error(*result.error)
     if result.detached:
+        detached()
         return 0
     if result.exit_code is None:
         raise LaunchError(f"cannot wait for container {container.name}: its monitor was lost")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rootless.engine import lifecycle
+from rootless.engine import events, lifecycle
 from rootless.engine import start as starting
 from rootless.engine.context import Context
 from rootless.errors import UsageError
@@ -46,6 +46,7 @@ def _attached(ctx: Context, args: Parsed) -> int:
         from . import attach
 
         return attach.to_running(ctx, container, request, args)
+    events.container(ctx, container, "attach")
     client = starting.start(ctx, container)
     return session.foreground(
         client,
@@ -53,4 +54,5 @@ def _attached(ctx: Context, args: Parsed) -> int:
         request,
         session.detach_keys(ctx, args),
         sig_proxy=args.get("sig_proxy") is not False and not request.tty,
+        detached=lambda: events.container(ctx, container, "detach"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rootless.engine import images
 from rootless.engine.context import Context
 from rootless.errors import ImageNotFoundError
 
@@ -16,7 +17,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     """Give an image a further name."""
     source, target = args.args
     try:
-        Context.load(env).images.tag(source, target)
+        images.tag(Context.load(env), source, target)
     except ImageNotFoundError as error:
         raise ImageNotFoundError(error.message, exit_code=1) from None
     return 0

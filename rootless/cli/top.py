@@ -6,7 +6,7 @@ import os
 import sys
 import time
 
-from rootless.engine import processes
+from rootless.engine import events, processes
 from rootless.engine.context import Context
 from rootless.errors import ConflictError, RootlessError, UsageError
 
@@ -37,6 +37,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         lines = _by_ps(args.args[1:], {process["pid"] for process in found}, env)
     else:
         lines = [list(TITLES), *(_line(process) for process in found)]
+    events.container(ctx, container, "top")
     text = "\n".join("\t".join(line) for line in lines) + "\n"
     sys.stdout.write(table.align(text, min_width=20))
     return 0

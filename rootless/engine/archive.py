@@ -18,7 +18,7 @@ from rootless.oci import reference as references
 from rootless.store import files
 from rootless.store.blobs import hasher, split_digest
 
-from . import archivefile, layers
+from . import archivefile, events, layers
 from .progress import ProgressSink
 
 TYPE_CHECKING = False
@@ -129,6 +129,7 @@ class _Load:
         record = self._ctx.images.put(descriptor, names[0] if names else "")
         for name in names[1:]:
             self._ctx.images.put(descriptor, name)
+        events.image(self._ctx, "load", record.id)
         if not names:
             return [f"Loaded image ID: {record.id}"]
         return [f"Loaded image: {references.parse(name).familiar()}" for name in names]

@@ -19,7 +19,7 @@ from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 from rootless.plan.request import RunRequest
 
-from . import files
+from . import events, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,10 +95,13 @@ def commit(
         document = dict(record.config, config=config)
         document["rootfs"] = {"type": "layers", "diff_ids": [*record.diff_ids, diff_id]}
         entry = {"created_by": command, "comment": message, "author": author}
-        return _store(ctx, document, [*record.layers, layer], entry, name)
+        image_id = _store(ctx, document, [*record.layers, layer], entry, name)
     finally:
         if lease is not None:
             os.close(lease)
+    about = {"comment": message, "imageID": image_id, "imageRef": name}
+    events.container(ctx, container, "commit", **about)
+    return image_id
 
 
 def import_tar(
@@ -150,10 +153,12 @@ def import_tar(
         }
         if here.variant:
             document["variant"] = here.variant
-        return _store(ctx, document, [layer], {"comment": message or "Imported"}, name)
+        image_id = _store(ctx, document, [layer], {"comment": message or "Imported"}, name)
     finally:
         if lease is not None:
             os.close(lease)
+    events.image(ctx, "import", image_id)
+    return image_id
 
 
 def _store(

@@ -14,7 +14,7 @@ from rootless.plan.network import mode
 from rootless.plan.request import RunRequest
 
 from . import attach as attaching
-from . import endpoints
+from . import endpoints, events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ def connect(ctx: Context, reference: str, container_ref: str, wish: EndpointWish
         os.close(hold)
     if live:
         _renew_tape(ctx, container, record)
+        events.network(ctx, "connect", network, container.id)
 
 
 _HOST = "container cannot be disconnected from host network or connected to host network"
@@ -103,11 +104,12 @@ def disconnect(ctx: Context, reference: str, container_ref: str, *, force: bool 
     """
     container = ctx.containers.resolve(container_ref)
     try:
-        name = ctx.networks.resolve(reference).name
+        network: NetworkDef | None = ctx.networks.resolve(reference)
     except NotFoundError:
         if not force:
             raise
-        name = reference
+        network = None
+    name = reference if network is None else network.name
     request = RunRequest.from_dict(container.record["request"])
     if name == "host" and mode(request.network) == netmode.HOST:
         raise ConflictError(_HOST)
@@ -122,6 +124,8 @@ def disconnect(ctx: Context, reference: str, container_ref: str, *, force: bool 
     record = ctx.containers.update(container.id, lambda record: _take(record, name, container))
     if live:
         _renew_tape(ctx, container, record)
+    if network is not None:
+        events.network(ctx, "disconnect", network, container.id)
 
 
 def _not_connected(container: Container, name: str) -> ConflictError:
@@ -173,6 +177,7 @@ def _renew_tape(ctx: Context, container: Container, record: dict[str, Any]) -> N
     try:
         if os.path.exists(path):
             files.replace(path, data, durable=False)
+            events.write_lines(ctx, container.name, record, place.run_dir, anew=False)
             if place.fast is not None:
                 fastconnect.put(ctx, request, place.run_dir)
     except FileNotFoundError:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from rootless import jsonc
+from rootless.errors import RootlessError
 from rootless.plan.network import DEFAULT_NETWORK, mode
 from rootless.store import events as store
 
@@ -57,15 +58,18 @@ def container(ctx: Context, about: Container, action: str, **more: str) -> None:
     tell(ctx, of_container(about, action, **more))
 
 
-def image(ctx: Context, action: str, image_id: str, name: str = "") -> None:
-    """Tell what was done with an image; NAME is its ID where it has no better one."""
-    labels: Mapping[str, str] = {}
-    if action not in ("delete", "untag"):
-        try:
-            config = ctx.images.resolve(image_id).config
-            labels = (config.get("config") or {}).get("Labels") or {}
-        except Exception:
-            labels = {}
+def of_image(action: str, image_id: str, name: str) -> Event:
+    """An event of an image, to be written by :func:`tell`."""
+    return "image", action, image_id, {"name": name}
+
+
+def image(ctx: Context, action: str, image_id: str, name: str = "", *, known: str = "") -> None:
+    """Tell what was done with an image that is there (under the name KNOWN): its labels are told, too."""
+    try:
+        config = ctx.images.resolve(known or image_id).config.get("config") or {}
+    except RootlessError:
+        config = {}  # it was fast to go
+    labels = config.get("Labels") or {}
     tell(ctx, ("image", action, image_id, {**labels, "name": name or image_id}))
 
 

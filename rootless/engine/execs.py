@@ -25,8 +25,11 @@ if TYPE_CHECKING:
     from .context import Context
 
 
-def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
-    """Start REQUEST in CONTAINER; raises ConflictError if the container does not run."""
+def execute(ctx: Context, container: Container, request: ExecRequest) -> tuple[Client, str]:
+    """Start REQUEST in CONTAINER: (the session's client, its ID).
+
+    Raises ConflictError if the container does not run.
+    """
     state = ctx.containers.read_state(container.id)
     if state["status"] != "running":
         raise ConflictError(f"container {container.id} is not running")
@@ -73,4 +76,4 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> Client:
             for action in ("exec_create", "exec_start")
         ),
     )
-    return monitor.spawn(ctx.paths.libexec, options)
+    return monitor.spawn(ctx.paths.libexec, options), exec_id

@@ -16,7 +16,7 @@ from rootless.plan.request import RunRequest
 from rootless.store import ownership, worker
 from rootless.store.treecopy import Owners
 
-from . import rootfs
+from . import events, rootfs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def get(
     """Write PATH as a tar stream to the descriptor SINK; its first entry is called RENAME if given."""
     flags = [*(["--follow"] if follow else []), *([f"--as={rename}"] if rename else [])]
     work(ctx, container, "get", [*flags, _inside(path)], {1: sink})
+    events.container(ctx, container, "archive-path")
 
 
 def put(
@@ -119,7 +120,9 @@ def put(
     OWNERS keeps those of the archive, else everything belongs to the container's root.
     """
     flags = [*(["--owners"] if owners else []), "--no-overwrite-dir-non-dir"]
-    return work(ctx, container, "put", [*flags, _inside(path)], {0: source})
+    done = work(ctx, container, "put", [*flags, _inside(path)], {0: source})
+    events.container(ctx, container, "extract-to-dir")
+    return done
 
 
 def _inside(path: str) -> str:
@@ -131,6 +134,7 @@ def export(ctx: Context, container: Container, sink: int) -> None:
     state = ctx.containers.read_state(container.id)
     mounted = _mount_points(int(state["pid"])) if state["pid"] else []
     work(ctx, container, "export", mounted, {1: sink}, volumes=False)
+    events.container(ctx, container, "export")
 
 
 def _mount_points(pid: int) -> list[str]:

@@ -12,7 +12,7 @@ from rootless.plan.request import RunRequest
 from rootless.runtime import monitor
 from rootless.store.claims import is_locked
 
-from . import start
+from . import events, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -158,7 +158,9 @@ def remove(
     start.drop_run_dir(start.run_dir(ctx, container.id))
     trashed = ctx.containers.trash(container.id)
     if trashed:
+        told = events.of_container(container, "destroy")
         ctx.remove_trees([trashed])
+        events.tell(ctx, told)
     if doomed:
         uses.drop(ctx, doomed)
 
@@ -173,6 +175,16 @@ def _doomed(ctx: Context, container: Container, *, volumes: bool) -> list[str]:
     from . import volumes as uses
 
     return uses.anonymous_of(ctx, container.record)
+
+
+def rename(ctx: Context, container: Container, name: str) -> None:
+    """Give the container another name; raises ConflictError, UsageError, NotFoundError."""
+    record, old = container.record, container.name
+    ctx.containers.rename(container.id, name)
+    container.name = name.removeprefix("/")
+    events.container(ctx, container, "rename", oldName=f"/{old}")
+    run_dir = start.run_dir(ctx, container.id)
+    events.write_lines(ctx, container.name, record, run_dir, anew=False)
 
 
 def wait(ctx: Context, container: Container) -> int:

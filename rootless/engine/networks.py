@@ -10,7 +10,7 @@ import os
 from rootless.errors import ConflictError, HostError, NotFoundError, UsageError
 from rootless.store.networks import PREDEFINED
 
-from . import endpoints
+from . import endpoints, events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def create(
         _check_option(ctx, key, value)
     if not (ipv4 or ipv6):
         raise UsageError("network has neither IPv4 nor IPv6: one must be enabled", exit_code=1)
-    return ctx.networks.create(
+    made = ctx.networks.create(
         name,
         driver=driver,
         internal=internal,
@@ -74,6 +74,8 @@ def create(
         options=options,
         subnets=chosen,
     )
+    events.network(ctx, "create", made)
+    return made
 
 
 def _check_option(ctx: Context, key: str, value: str) -> None:
@@ -181,6 +183,7 @@ def remove(ctx: Context, reference: str) -> str:
         ctx.networks.discard(taken)
     finally:
         os.close(lock)
+    events.network(ctx, "destroy", network)
     return network.name
 
 
@@ -221,4 +224,5 @@ def prune(ctx: Context, wanted: Callable[[NetworkDef], bool]) -> list[str]:
             gone.append(remove(ctx, network.name))
         except (ConflictError, NotFoundError):
             continue  # somebody was faster
+    events.pruned(ctx, "network", 0)
     return gone

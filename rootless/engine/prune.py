@@ -10,7 +10,8 @@ import os
 
 from rootless.errors import ConflictError, NotFoundError, RootlessError
 
-from . import garbage, lifecycle, listing, usage
+from . import events, garbage, lifecycle, listing, usage
+from . import images as pictures
 from . import volumes as uses
 
 TYPE_CHECKING = False
@@ -45,6 +46,7 @@ def containers(ctx: Context, wanted: Wanted) -> tuple[list[str], int]:
         freed += size
     if gone:
         garbage.after_removal(ctx)
+    events.pruned(ctx, "container", freed)
     return gone, freed
 
 
@@ -59,7 +61,7 @@ def images(ctx: Context, wanted: Wanted, *, all: bool) -> tuple[list[str], int]:
         if row["id"] in users or (row["repo_tags"] and not all) or not wanted(row):
             continue
         try:
-            untagged, deleted = ctx.images.remove(row["id"], force=True, users=users)
+            untagged, deleted = pictures.remove(ctx, row["id"], force=True, users=users)
         except RootlessError:
             continue
         lines += [f"untagged: {name}" for name in untagged]
@@ -67,7 +69,9 @@ def images(ctx: Context, wanted: Wanted, *, all: bool) -> tuple[list[str], int]:
     before = _stored(ctx)
     garbage.collect(ctx)
     garbage.drop_maps(ctx)
-    return lines, max(0, before - _stored(ctx))
+    freed = max(0, before - _stored(ctx))
+    events.pruned(ctx, "image", freed)
+    return lines, freed
 
 
 def _stored(ctx: Context) -> int:
@@ -92,6 +96,7 @@ def volumes(
             gone.append(volume.name)
             freed += size
     uses.sweep(ctx)
+    events.pruned(ctx, "volume", freed)
     return gone, freed
 
 

@@ -27,7 +27,7 @@ from rootless.registry import places
 from rootless.registry.client import Manifest, Repository
 from rootless.store import files
 
-from . import layers
+from . import events, layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def pull(ctx: Context, text: str, wanted: str | None, sink: ProgressSink) -> Pul
         if lease is not None:
             os.close(lease)
     new = new or before != chosen.digest
+    events.image(ctx, "pull", ref.familiar(), ref.familiar_name, known=record)
     sink.line(f"Digest: {top.digest}")
     what = "Downloaded newer image for" if new else "Image is up to date for"
     sink.line(f"Status: {what} {ref.familiar()}")

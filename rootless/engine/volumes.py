@@ -13,6 +13,8 @@ from rootless.drivers import volume as drivers
 from rootless.errors import ConflictError, NotFoundError, RootlessError, UsageError
 from rootless.store import volumes as stores
 
+from . import events
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -60,6 +62,8 @@ def create(
             f"create {name}: conflict: volume name must be unique: "
             "there is one with another driver or other options"
         )
+    if made:
+        events.volume(ctx, "create", name, driver)
     return volume, made
 
 
@@ -105,9 +109,11 @@ def remove(ctx: Context, name: str) -> None:
         using = users(ctx).get(name)
         if using:
             raise ConflictError(f"remove {name}: volume is in use - [{', '.join(sorted(using))}]")
+        driver = ctx.volumes.get(name).driver
         gone = ctx.volumes.trash(name)
     finally:
         os.close(lock)
+    events.volume(ctx, "destroy", name, driver)
     ctx.remove_trees([gone])
 
 

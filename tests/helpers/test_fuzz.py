@@ -47,6 +47,8 @@ def seeds(target: str, directory: Any) -> None:
         )
         (directory / "3").write_bytes(b"pos:\t0\nflags:\t02004002\nmnt_id:\t1\n")
         (directory / "4").write_bytes(fastconnect.table("x86_64"))
+    elif target == "fuzz_events":
+        (directory / "0").write_bytes(b'A"image":"x"\nU{"Type":"volume"\nD{"Type":"volume"\nA\n')
     elif target == "fuzz_user":
         (directory / "0").write_bytes(b"\x04root:x:0:0:r:/root:/bin/sh\nextra:x:7:app,root\n")
 

@@ -37,7 +37,7 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
+            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare update version volume wait'
             takes=' --root --runtime-dir --storage-driver --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
@@ -46,7 +46,7 @@ _rootless() {
             esac
             ;;
         container)
-            flags='--help attach commit cp create diff exec export inspect kill list logs ls port prune ps remove rename restart rm run start stop top wait'
+            flags='--help attach commit cp create diff exec export inspect kill list logs ls port prune ps remove rename restart rm run start stop top update wait'
             ;;
         image)
             flags='--help import inspect list load ls prune pull remove rm tag'
@@ -106,7 +106,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach commit completion container cp create diff doctor events exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare version volume wait'
+            flags='--help attach commit completion container cp create diff doctor events exec export help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare update version volume wait'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -220,6 +220,14 @@ _rootless() {
             ;;
         'container top'|top)
             flags='--help'
+            kind=running
+            ;;
+        'container update'|update)
+            flags='--blkio-weight --blkio-weight-device --cgroup-conf --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --kernel-memory --memory --memory-reservation --memory-swap --pids-limit --restart -c -m --help'
+            takes=' --blkio-weight --blkio-weight-device --cgroup-conf --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares -c --cpus --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --kernel-memory --memory -m --memory-reservation --memory-swap --pids-limit --restart '
+            case $prev in
+                --restart) choices='no on-failure always unless-stopped' ;;
+            esac
             kind=running
             ;;
         'container wait'|wait)

@@ -53,6 +53,7 @@ TABLE: dict[str, Row] = {
     "stop": ("stop", "Stop running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "stop", 1, -1, OTHER, False),
     "tag": ("tag", "Give an image a further name", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "none", 2, 2, OTHER, False),
     "top": ("top", "List the processes of a container", "CONTAINER [ps OPTIONS]", "none", 1, -1, OTHER, False),
+    "update": ("update", "Change the limits and the restart policy of containers", "[OPTIONS] CONTAINER [CONTAINER...]", "update", 1, -1, OTHER, True),
     "wait": ("wait", "Wait until containers end and print their exit codes", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
     "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
     "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
@@ -92,7 +93,7 @@ ALIASES: dict[str, str] = {
         for name in (
             *("commit", "cp", "diff", "export"),
             *("attach", "create", "exec", "kill", "logs", "port", "ps", "rename", "restart"),
-            *("rm", "run", "start", "stop", "top", "wait"),
+            *("rm", "run", "start", "stop", "top", "update", "wait"),
         )
     },
     "container ls": "ps",

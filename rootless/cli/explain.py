@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def main(ctx: Context, request: RunRequest) -> int:
     """Print what `run` would do with this request; an image must be here already."""
-    if request.limits:
+    if request.limits or request.oom_score_adj is not None:
         from rootless.engine import limits
 
         limits.check(ctx, request)

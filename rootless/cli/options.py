@@ -400,10 +400,10 @@ SETS: dict[str, tuple[Row, ...]] = {
 
 def rows(name: str) -> tuple[Row, ...]:
     """The rows of an option set; KeyError where there is none of that name."""
-    if name in ("run", "create"):
+    if name in ("run", "create", "update"):
         from . import runflags
 
-        return runflags.RUN if name == "run" else runflags.CREATE
+        return {"run": runflags.RUN, "create": runflags.CREATE, "update": runflags.UPDATE}[name]
     return SETS[name]
 
 

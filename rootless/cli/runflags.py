@@ -124,6 +124,23 @@ _COMMON: tuple[Row, ...] = (
 
 CREATE: tuple[Row, ...] = _COMMON
 
+_CHANGEABLE = (
+    *(
+        "blkio-weight",
+        "blkio-weight-device",
+        "cgroup-conf",
+        "cpu-period",
+        "cpu-quota",
+        "cpu-rt-period",
+    ),
+    *("cpu-rt-runtime", "cpu-shares", "cpus", "cpuset-cpus", "cpuset-mems", "device-read-bps"),
+    *("device-read-iops", "device-write-bps", "device-write-iops", "kernel-memory", "memory"),
+    *("memory-reservation", "memory-swap", "pids-limit"),
+)
+_POLICY: Row = ("restart", "", "str", "string", "Restart policy: no, on-failure[:N], always, unless-stopped", "", None, (), ("no", "on-failure", "always", "unless-stopped"))  # fmt: skip
+
+UPDATE: tuple[Row, ...] = (*(row for row in _COMMON if row[0] in _CHANGEABLE), _POLICY)
+
 RUN: tuple[Row, ...] = tuple(
     sorted(
         (

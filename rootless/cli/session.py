@@ -154,7 +154,7 @@ def warn_later(ctx: Context, args: Parsed, request: RunRequest) -> None:
     if ctx.paths.moved:
         sys.stderr.write(f"rootless: note: {ctx.paths.moved} (this is said once)\n")
     _check_storage_size(ctx, request)
-    if request.limits:
+    if request.limits or request.oom_score_adj is not None:
         _check_limits(ctx, request)
 
 

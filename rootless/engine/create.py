@@ -81,7 +81,7 @@ def create(
 ) -> Container:
     """Make a container and give it back; raises before anything is on disk if it cannot be."""
     lock = -1
-    if request.limits:
+    if request.limits or request.oom_score_adj is not None:
         from . import limits
 
         limits.check(ctx, request)

@@ -54,6 +54,7 @@ def container(ctx: Context, ref: str, *, size: bool = False) -> dict[str, Any]:
         "AppArmorProfile": "",
         "ExecIDs": None,
         "HostConfig": host_config(request),
+        "Limits": _limits(ctx, request, state),
         "GraphDriver": _graph_driver(ctx, record, directory),
     }
     if size:
@@ -68,6 +69,20 @@ def container(ctx: Context, ref: str, *, size: bool = False) -> dict[str, Any]:
         ctx, found.dir, request, image, running=result["State"]["Running"]
     )
     return result
+
+
+def _limits(
+    ctx: Context, request: Mapping[str, Any], state: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """What is in force of each limit, and by what; beside what Docker has."""
+    if not any(request.get(key) for key in ("limits", "ulimits")) and (
+        request.get("oom_score_adj") is None
+    ):
+        return []
+    from . import limits
+
+    running = state["status"] in listing.RUNNING
+    return limits.entries(ctx, request, state if running else {})
 
 
 def timestamp(epoch: float) -> str:
@@ -180,8 +195,9 @@ def _unmasked(request: Mapping[str, Any]) -> bool:
 
 
 def _resources(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of HostConfig that Docker calls Resources."""
-    return {
+    """The part of HostConfig that Docker calls Resources: what was asked."""
+    limits: dict[str, Any] = request.get("limits") or {}
+    found: dict[str, Any] = {
         "CpuShares": 0,
         "Memory": 0,
         "NanoCpus": 0,
@@ -205,7 +221,7 @@ def _resources(request: Mapping[str, Any]) -> dict[str, Any]:
         "DeviceCgroupRules": None,
         "DeviceRequests": None,
         "MemoryReservation": 0,
-        "MemorySwap": 0,
+        "MemorySwap": 2 * limits.get("Memory", 0),
         "MemorySwappiness": None,
         "OomKillDisable": None,
         "PidsLimit": None,
@@ -218,6 +234,10 @@ def _resources(request: Mapping[str, Any]) -> dict[str, Any]:
         "IOMaximumIOps": 0,
         "IOMaximumBandwidth": 0,
     }
+    found.update((name, value) for name, value in limits.items() if name in found)
+    if limits.get("PidsLimit", 0) < 0:
+        found["PidsLimit"] = None
+    return {**found, **({"CgroupConf": limits["Unified"]} if limits.get("Unified") else {})}
 
 
 def effective_env(request: Mapping[str, Any], image: Mapping[str, Any]) -> list[str]:

@@ -14,7 +14,7 @@ from rootless.plan import resourcecheck, resources
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from rootless.plan.request import Placement, RunRequest
@@ -57,31 +57,49 @@ def check(ctx: Context, request: RunRequest) -> None:
     resourcecheck.check(request.limits, machine())
     devices(request.limits)
     if request.strict_limits:
-        missing = unenforced(ctx, request.limits)
-        if missing:
-            raise HostError(
-                f"cannot enforce {resources.flags(missing)}: {reason(ctx)}",
-                hint="rootless doctor tells more; without --strict-limits it is a warning",
-            )
+        refuse_unenforced(ctx, unenforced(ctx, request))
+
+
+def refuse_unenforced(ctx: Context, names: Sequence[str]) -> None:
+    """Raise HostError where there are NAMES of limits that nothing enforces."""
+    if names:
+        raise HostError(
+            f"cannot enforce {resources.flags(names)}: {reason(ctx, names)}",
+            hint="rootless doctor tells more; without --strict-limits it is a warning",
+        )
 
 
 def warnings(ctx: Context, request: RunRequest) -> list[str]:
     """What is to be said of a request's limits: Docker's words of what v2 has not, and one line of the rest."""
     found = resourcecheck.discarded(request.limits)
-    missing = unenforced(ctx, request.limits)
-    if missing:
-        found.append(f"not enforced: {resources.flags(missing)}: {reason(ctx)}")
-    return found
+    return found + not_enforced(ctx, [n for n in unenforced(ctx, request) if n not in NOT_IN_V2])
+
+
+def not_enforced(ctx: Context, names: Sequence[str]) -> list[str]:
+    """The one line about the limits NAMES that nothing enforces; none for none."""
+    if not names:
+        return []
+    return [f"not enforced: {resources.flags(names)}: {reason(ctx, names)}"]
+
+
+NOT_IN_V2 = ("MemorySwappiness", "KernelMemory", "OomKillDisable")
 
 
 def controllers(ctx: Context) -> tuple[str, ...]:
     """The controllers that a container's control group will have, "cgroup" among them where it has a group."""
-    return tuple(getattr(ctx.facts, "cgroup_controllers", ()))
+    if getattr(ctx.facts, "cgroup_rung", "none") == "none":
+        return ()
+    return ("cgroup", *getattr(ctx.facts, "cgroup_controllers", ()))
 
 
-def reason(ctx: Context) -> str:
-    """Why not all controllers are there."""
-    return f"control groups are {ctx.facts.cgroup_mode} here"
+def reason(ctx: Context, names: Sequence[str]) -> str:
+    """Why the limits NAMES are not enforced here."""
+    if list(names) == ["OomScoreAdj"]:
+        return "only root may lower the score"
+    if "cgroup" in controllers(ctx):
+        have = ", ".join(sorted(controllers(ctx)[1:])) or "none"
+        return f"no controller for it is delegated to you (there are: {have})"
+    return f"containers have no control group here (control groups are {ctx.facts.cgroup_mode})"
 
 
 def stand_ins(ctx: Context, limits: Mapping[str, Any]) -> dict[str, str]:
@@ -91,9 +109,35 @@ def stand_ins(ctx: Context, limits: Mapping[str, Any]) -> dict[str, str]:
     return {}
 
 
-def unenforced(ctx: Context, limits: Mapping[str, Any]) -> list[str]:
-    """Names of the limits that nothing enforces on this machine."""
+def missing(ctx: Context, limits: Mapping[str, Any]) -> list[str]:
+    """Names of those limits that nothing enforces on this machine."""
     return resources.unenforced(limits, controllers(ctx), stand_ins(ctx, limits))
+
+
+def unenforced(ctx: Context, request: RunRequest) -> list[str]:
+    """Names of a request's limits that nothing enforces on this machine."""
+    found = missing(ctx, request.limits)
+    if request.oom_score_adj is not None and not _may_score(request.oom_score_adj):
+        found.append("OomScoreAdj")
+    return found
+
+
+def _may_score(value: int) -> bool:
+    """Whether our processes can have this oom_score_adj: tried, since how low we may go is nowhere to read."""
+    path = "/proc/self/oom_score_adj"
+    try:
+        with open(path, "r+", encoding="ascii") as file:
+            before = int(file.read())
+            if value >= before:
+                return True
+            file.seek(0)
+            file.write(str(value))
+            file.flush()
+            file.seek(0)
+            file.write(str(before))
+        return True
+    except OSError:
+        return False
 
 
 def place(ctx: Context, request: RunRequest, placement: Placement) -> None:
@@ -101,3 +145,114 @@ def place(ctx: Context, request: RunRequest, placement: Placement) -> None:
     placement.block_devices = devices(request.limits)
     if "CpusetCpus" in stand_ins(ctx, request.limits):
         placement.affinity = request.limits["CpusetCpus"]
+
+
+def settings(ctx: Context, limits: Mapping[str, Any]) -> list[resources.Setting]:
+    """What is written to files of a container's control group: that for which there are controllers."""
+    have = {"", *controllers(ctx)}
+    return [one for one in resources.cgroup_values(limits, devices(limits)) if one[0] in have]
+
+
+# What inspect says.
+
+
+def entries(
+    ctx: Context, request: Mapping[str, Any], state: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Docker's HostConfig says what was asked; here is what is in force, of each limit, and by what.
+
+    Of a running container it is read from the kernel, of another it is what a start would try.
+    """
+    limits = request.get("limits") or {}
+    pid = int(state.get("pid") or 0)
+    found = []
+    if limits:
+        numbers = _numbers(limits)
+        contents = _contents(limits, numbers, state) if pid else _expected(ctx, limits, numbers)
+        found = resources.report(limits, numbers, contents, _stands_in(ctx, limits, state, pid))
+    for name, soft, hard in request.get("ulimits") or ():
+        asked = {"Name": name, "Hard": hard, "Soft": soft}
+        found.append({"Name": "Ulimits", "Requested": asked, "Enforced": asked, "By": "setrlimit"})
+    score = request.get("oom_score_adj")
+    if score is not None:
+        have = _score(pid, score)
+        by = "oom_score_adj" if have is not None else ""
+        found.append({"Name": "OomScoreAdj", "Requested": score, "Enforced": have, "By": by})
+    return found
+
+
+def _numbers(limits: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """The devices' numbers; those of a disk that is gone by now are 0:0, where nothing is in force."""
+    try:
+        return devices(limits)
+    except UsageError:
+        return {}
+
+
+def _contents(
+    limits: Mapping[str, Any],
+    numbers: Mapping[str, tuple[int, int]],
+    state: Mapping[str, Any],
+) -> dict[str, str]:
+    """What the kernel has, of the files that matter."""
+    directory = state.get("cgroup")
+    found = {}
+    for _, file, _, _ in resources.cgroup_values(limits, numbers) if directory else ():
+        text = read(f"{directory}/{file}")
+        if text is not None:
+            found[file] = text
+    return found
+
+
+def read(path: str) -> str | None:
+    """A file of a control group; None where there is none."""
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(65536)
+    except OSError:
+        return None
+
+
+def _expected(
+    ctx: Context, limits: Mapping[str, Any], numbers: Mapping[str, tuple[int, int]]
+) -> dict[str, str]:
+    have = {"", *controllers(ctx)}
+    found: dict[str, str] = {}
+    for own, file, text, _ in resources.cgroup_values(limits, numbers):
+        if own in have and "cgroup" in have:
+            found[file] = f"{found[file]}\n{text}" if file in found else text
+    return found
+
+
+def _stands_in(
+    ctx: Context, limits: Mapping[str, Any], state: Mapping[str, Any], pid: int
+) -> dict[str, tuple[str, Any]]:
+    found: dict[str, tuple[str, Any]] = {}
+    asked = limits.get("CpusetCpus")
+    if asked and pid:
+        cpus = _bound(pid)
+        if cpus == resources.number_list(asked):
+            found["CpusetCpus"] = (resources.AFFINITY, asked)
+    elif "CpusetCpus" in stand_ins(ctx, limits):
+        found["CpusetCpus"] = (resources.AFFINITY, asked)
+    parent = limits.get("CgroupParent")
+    if parent:
+        grouped = state.get("cgroup") if pid else "cgroup" in controllers(ctx)
+        if grouped:
+            found["CgroupParent"] = ("cgroup", parent)
+    return found
+
+
+def _bound(pid: int) -> frozenset[int]:
+    try:
+        return frozenset(os.sched_getaffinity(pid))
+    except OSError:
+        return frozenset()
+
+
+def _score(pid: int, asked: int) -> int | None:
+    """The oom_score_adj that a process has, or would get."""
+    if not pid:
+        return asked if _may_score(asked) else None
+    text = read(f"/proc/{pid}/oom_score_adj")
+    return int(text) if text is not None and text.strip().lstrip("-").isdigit() else None

@@ -149,6 +149,8 @@ def merge(old: Limits, change: Limits) -> dict[str, Any]:
                 f"conflicting options: {what} cannot be updated as {why} has already been set"
             )
     found = {**old, **change}
+    if change.get("Unified"):
+        found["Unified"] = {**(old.get("Unified") or {}), **change["Unified"]}
     if change.get("Memory") and not change.get("MemorySwap"):
         both = resources.swap(old)
         if 0 < both < change["Memory"]:

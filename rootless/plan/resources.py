@@ -56,6 +56,7 @@ FLAGS = {
     "BlkioDeviceWriteIOps": "--device-write-iops",
     "CgroupParent": "--cgroup-parent",
     "Unified": "--cgroup-conf",
+    "OomScoreAdj": "--oom-score-adj",
 }
 RATES = {
     "BlkioDeviceReadBps": "rbps",
@@ -64,7 +65,7 @@ RATES = {
     "BlkioDeviceWriteIOps": "wiops",
 }
 # One file of several is enough for these.
-_ANY = ("BlkioWeight", "BlkioWeightDevice")
+ANY = ("BlkioWeight", "BlkioWeightDevice")
 AFFINITY = "sched_setaffinity"
 MAX_CPUS = 8192
 _PERIOD = 100_000
@@ -181,7 +182,7 @@ def block_devices(limits: Limits) -> list[str]:
 
 def required(setting: Setting, *, strict: bool) -> bool:
     """Whether a start must fail where the kernel refuses this setting."""
-    return strict and setting[3] not in ("", *_ANY)
+    return strict and setting[3] not in ("", *ANY)
 
 
 # the runtime spec
@@ -263,7 +264,13 @@ def unenforced(
         held.add("CgroupParent")
     if any(controller(key) not in have for key in limits.get("Unified") or ()):
         held.discard("Unified")
-    return [name for name in limits if name not in held and name not in stand_ins]
+    held.update(name for name in limits if asks_for_none(name, limits[name]))
+    return [n for n in FLAGS if n in limits and n not in held and n not in stand_ins]
+
+
+def asks_for_none(name: str, value: Any) -> bool:
+    """Whether that is no limit at all, which holds wherever nothing limits."""
+    return name in ("PidsLimit", "MemorySwap", "CpuQuota") and bool(value < 0)
 
 
 def flags(names: Iterable[str]) -> str:
@@ -305,11 +312,13 @@ def _entry(
     entry = {"Name": name, "Requested": asked, "Enforced": None, "By": ""}
     there = [(file, text) for _, file, text, _ in settings if file in contents]
     held = [(file, text) for file, text in there if in_force(file, text, contents[file])]
-    if held and (name in _ANY or len(held) == len(settings)):
+    if held and (name in ANY or len(held) == len(settings)):
         entry["Enforced"], entry["By"] = asked, held[0][0]
+    elif not there and asks_for_none(name, asked):
+        entry["Enforced"] = asked
     elif stand_in is not None:
         entry["By"], entry["Enforced"] = stand_in
-    elif there and name not in (*_ANY, *RATES):
+    elif there and name not in (*ANY, *RATES):
         file = there[0][0]
         entry["Enforced"], entry["By"] = contents[file].strip(), file
     elif held:
@@ -332,6 +341,18 @@ def in_force(file: str, text: str, content: str) -> bool:
     if not kept:  # the kernel leaves out a device without limits
         return all(word == "default" or word.endswith("=max") for word in words[1:])
     return set(words[1:]) <= set(kept[0])
+
+
+def line_before(text: str, content: str) -> str:
+    """What undoes TEXT in a file of lines that read CONTENT before."""
+    words = text.split()
+    number = words[0] if len(words) > 1 else "default"
+    line = next((one for one in content.splitlines() if one.split()[:1] == [number]), "")
+    if line:
+        return line
+    return f"{number} " + " ".join(
+        f"{word.partition('=')[0]}=max" if "=" in word else "default" for word in words[1:]
+    )
 
 
 def same(file: str, text: str, content: str) -> bool:

@@ -5,7 +5,8 @@
  * TAPE_FD is a file or memfd.  STATUS_FD is a SEQPACKET socket to the supervisor, or -1: then an error is
  * one line on stderr.  Messages, first byte the type: 'P' u32 pid of the child that goes on, 'C' with the
  * pty master attached, 'S' u32 token (answered by one byte), 'E' u32 operation, u32 opcode, u32 errno and a
- * reason.  The end of the socket means that the container's program was executed.
+ * reason, and of a program that is minded (launch_mind.c) 'X' u32 code.  The end of the socket means that the
+ * container's program was executed.
  *
  * Exit status: 0 when the tape ended or a child went on, 125 on failure, 126 and 127 as exec says.
  */

@@ -127,6 +127,9 @@ void seal_descriptors(int first, int keep);
 void close_above(int last);
 int load_filter(struct player *p, const struct text *program, unsigned int flags);
 
+/* launch_mind.c */
+int go_on_minded(struct player *p);
+
 /* launch_fuse.c */
 pid_t fork_beside(void);
 

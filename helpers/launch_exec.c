@@ -37,7 +37,7 @@
 #define SECCOMP_FILTER_FLAG_SPEC_ALLOW 4
 #endif
 
-enum { EXEC_KEEP_SIGNALS = 1, EXEC_HOST = 2 };
+enum { EXEC_KEEP_SIGNALS = 1, EXEC_HOST = 2, EXEC_MINDED = 4 };
 
 int op_hostname(struct player *p, const struct op *op)
 {
@@ -401,6 +401,8 @@ int op_exec(struct player *p, const struct op *op)
 	const char *path = op->a[0].s.data;
 	if (!(op->a[3].i & EXEC_KEEP_SIGNALS))
 		restore_signals();
+	if (op->a[3].i & EXEC_MINDED && go_on_minded(p) < 0)
+		return fail(p, errno, "cannot start a process", "");
 	int after = place_listeners(p);
 	if (after < 0)
 		return fail(p, errno, "cannot hand over the listening sockets to", argv[0]);

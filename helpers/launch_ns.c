@@ -23,6 +23,7 @@
 #endif
 
 enum { MAP_NONE, MAP_DIRECT, MAP_HELPER, MAP_SINGLE };
+enum { PROCESS_FD = 7 }; /* where a supervisor that has the process puts its directory in /proc */
 
 int op_join_fd(struct player *p, const struct op *op)
 {
@@ -65,15 +66,27 @@ static const struct {
 } kinds[] = {{CLONE_NEWUSER, "user"}, {CLONE_NEWCGROUP, "cgroup"}, {CLONE_NEWIPC, "ipc"}, {CLONE_NEWUTS, "uts"},
 	     {CLONE_NEWNET, "net"},   {CLONE_NEWPID, "pid"},	   {CLONE_NEWNS, "mnt"}};
 
+/* A process's directory in /proc: of PID if it began at START, or for 0 the one that we inherited. */
+static int open_process(int64_t pid, int64_t start)
+{
+	char path[64];
+	if (pid == 0)
+		return fcntl(PROCESS_FD, F_DUPFD_CLOEXEC, PROCESS_FD + 1);
+	snprintf(path, sizeof(path), "/proc/%lld", (long long)pid);
+	int proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (proc >= 0 && start_time(proc) != start)
+		close_fd(&proc), proc = -1;
+	return proc;
+}
+
 /* Everything is opened below one /proc/PID descriptor, which can't come to mean another process. */
 int op_join_proc(struct player *p, const struct op *op)
 {
 	char path[64];
 	int fds[7] = {-1, -1, -1, -1, -1, -1, -1};
 	int result = 0;
-	snprintf(path, sizeof(path), "/proc/%lld", (long long)op->a[0].i);
-	cleanup_fd int proc = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (proc < 0 || start_time(proc) != op->a[1].i)
+	cleanup_fd int proc = open_process(op->a[0].i, op->a[1].i);
+	if (proc < 0)
 		return fail_text(p, ESRCH, "cannot join process %lld: it has ended", (long long)op->a[0].i);
 	for (size_t i = 0; i < 7; i++) {
 		if (!(op->a[2].i & kinds[i].flag))

@@ -24,7 +24,18 @@
 /* Its pages appear as they are used, so unused clients and buffers cost no memory. */
 static struct monitor the_monitor;
 
-enum { POLL_SIGNAL, POLL_LISTENER, POLL_STATUS, POLL_STDOUT, POLL_STDERR, POLL_STDIN, POLL_CLIENTS };
+enum {
+	POLL_SIGNAL,
+	POLL_LISTENER,
+	POLL_FALLBACK,
+	POLL_STATUS,
+	POLL_STDOUT,
+	POLL_STDERR,
+	POLL_STDIN,
+	POLL_PROBE_STATUS,
+	POLL_PROBE_OUTPUT,
+	POLL_CLIENTS
+};
 
 int64_t now_ms(void)
 {
@@ -121,7 +132,8 @@ static void set_up(struct monitor *m)
 	unsigned i;
 	int error;
 
-	m->listener = m->status_fd = m->input.fd = -1;
+	m->listener = m->fallback = m->status_fd = m->input.fd = -1;
+	m->health.status_fd = m->health.output_fd = -1;
 	for (i = 0; i < 2; i++)
 		m->output[i].fd = -1;
 	m->record.status = "created";
@@ -140,6 +152,8 @@ static void set_up(struct monitor *m)
 		life_failed(m, 128, "cannot listen on the monitor's socket", error);
 		return;
 	}
+	clients_listen_beside(m);
+	child_keep_tapes(m);
 	if (m->config.log)
 		log_open(&m->log, m->config.log, m->config.log_max_size, m->config.log_max_file);
 	child_launch(m);
@@ -160,11 +174,14 @@ static unsigned fill_poll_set(struct monitor *m)
 	clients_release_held(m);
 	poll_for(m, POLL_SIGNAL, m->signal_fd, POLLIN);
 	poll_for(m, POLL_LISTENER, m->listener, m->client_count < MAX_CLIENTS ? POLLIN : 0);
+	poll_for(m, POLL_FALLBACK, m->fallback, m->client_count < MAX_CLIENTS ? POLLIN : 0);
 	poll_for(m, POLL_STATUS, m->status_fd, POLLIN);
 	for (i = 0; i < 2; i++)
 		poll_for(m, POLL_STDOUT + i, m->output[i].fd,
 			 reading && !m->hold_output && !m->output[i].waiting ? POLLIN : 0);
 	poll_for(m, POLL_STDIN, m->input.fd, m->input.length ? POLLOUT : 0);
+	poll_for(m, POLL_PROBE_STATUS, m->health.status_fd, POLLIN);
+	poll_for(m, POLL_PROBE_OUTPUT, health_output(m), POLLIN);
 	for (i = 0; i < m->client_count; i++) {
 		const struct client *c = &m->clients[i];
 		short events = client_ready(m, c) ? POLLOUT : 0;
@@ -213,8 +230,12 @@ static void run_once(struct monitor *m)
 	/* The launcher's messages come before its end is looked at: they say which child is which. */
 	if (m->polled[POLL_STATUS].revents)
 		child_status(m);
+	if (m->polled[POLL_PROBE_STATUS].revents)
+		health_status(m);
 	if (m->polled[POLL_SIGNAL].revents)
 		take_signals(m);
+	if (m->polled[POLL_PROBE_OUTPUT].revents && m->health.output_fd >= 0)
+		health_read(m);
 	for (i = 0; i < 2; i++)
 		if (m->polled[POLL_STDOUT + i].revents && m->output[i].fd >= 0)
 			streams_read(m, i);
@@ -222,7 +243,9 @@ static void run_once(struct monitor *m)
 		input_write(m);
 	serve_clients(m, count - POLL_CLIENTS);
 	if (m->polled[POLL_LISTENER].revents)
-		clients_accept(m);
+		clients_accept(m, m->listener);
+	if (m->polled[POLL_FALLBACK].revents)
+		clients_accept(m, m->fallback);
 	log_flush(&m->log);
 	life_timers(m);
 	life_advance(m);

@@ -27,8 +27,12 @@
 #define FIRST_FREE_FD 10 /* below lie the numbers that a launcher is given its descriptors at */
 #define STATE_SIZE 4096
 #define MAX_SERVERS 4
+#define PROBE_LOG 5 /* results that are shown */
+#define PROBE_OUTPUT 4096
 
 enum restart_policy { RESTART_NO, RESTART_ALWAYS, RESTART_UNLESS_STOPPED, RESTART_ON_FAILURE };
+
+enum health_action { HEALTH_IGNORE, HEALTH_KILL, HEALTH_RESTART, HEALTH_STOP };
 
 /* The command line; strings are the argument vector's own. */
 struct config {
@@ -36,6 +40,8 @@ struct config {
 	const char *log;
 	const char *remove_tape, *container_dir, *trash_dir, *names_dir;
 	const char *events, *event_lines, *exec_id;
+	const char *fallback_socket;
+	const char *health_tape, *health_file, *health_timeout_text;
 	const char *on_exit;
 	const char *on_exit_args[MAX_EXIT_ARGS];
 	int on_exit_count;
@@ -44,6 +50,8 @@ struct config {
 	int64_t durable, tty, keep_stdin, stdin_once;
 	int64_t restart; /* enum restart_policy */
 	int64_t restart_max, stop_signal, stop_timeout;
+	int64_t health_interval, health_timeout, health_start_period, health_start_interval; /* milliseconds */
+	int64_t health_retries, health_on_failure;					     /* enum health_action */
 };
 
 /* Where a life of the container has got to.
@@ -79,6 +87,7 @@ enum {
 	OWE_STDOUT = 16, /* the stream's current message; OWE_STDOUT << 1 is stderr's */
 	OWE_STDERR = 32,
 	OWE_EXIT = 64,
+	OWE_HEALTH = 128,
 };
 
 enum { ATTACH_STDIN = 1, ATTACH_STDOUT = 2, ATTACH_STDERR = 4 };
@@ -89,9 +98,10 @@ struct client {
 	uint8_t owed;	  /* OWE_* */
 	uint8_t ack;
 	bool wants_exit;
-	bool held;  /* its next message is stdin and there is no room for it */
-	bool deaf;  /* it takes nothing any more, but what it has sent still counts */
-	bool early; /* the one that was there before the container */
+	bool wants_health; /* to be told when the next probe is over */
+	bool held;	   /* its next message is stdin and there is no room for it */
+	bool deaf;	   /* it takes nothing any more, but what it has sent still counts */
+	bool early;	   /* the one that was there before the container */
 };
 
 /* What state.json says; see the contract of that file in runtime/monitor.py. */
@@ -106,17 +116,45 @@ struct record {
 	bool manual_stop;
 };
 
+enum health_state { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
+
+struct probe_result {
+	char start[40], end[40];
+	int exit_code;
+	size_t length;
+	char output[PROBE_OUTPUT + 128]; /* with what we say ourselves */
+};
+
+/* What is known of the container's health, and the probe that runs.  Times are now_ms()'s; 0 is never. */
+struct health {
+	enum health_state status;
+	unsigned streak; /* failures in a row */
+	unsigned first, count;
+	struct probe_result log[PROBE_LOG], now;
+	bool running, failed, told, ending; /* a probe: it could not start; its result is known; all of it is killed */
+	bool truncated, passed, wants_restart;
+	pid_t launcher, minder;
+	int status_fd, output_fd;
+	int64_t due, began, deadline, step, give_up, quiet_until, heard;
+};
+
+/* The tapes that are kept open, should the runtime directory be wiped. */
+enum kept { KEPT_TAPE, KEPT_REMOVE, KEPT_HEALTH, KEPT_COUNT };
+
 struct monitor {
 	struct config config;
 	enum phase phase;
 	int signal_fd, listener, status_fd;
+	int fallback; /* listens in the container's directory, for when the other's is gone */
+	int kept[KEPT_COUNT];
 	struct stream output[2];
 	struct input input;
 	struct client clients[MAX_CLIENTS];
 	unsigned client_count;
-	struct pollfd polled[6 + MAX_CLIENTS];
+	struct pollfd polled[9 + MAX_CLIENTS];
 	struct log log;
 	struct record record;
+	struct health health;
 
 	pid_t launcher, init;
 	pid_t servers[MAX_SERVERS]; /* of the container's filesystem; 0: none */
@@ -146,6 +184,7 @@ static inline uint32_t get32(const unsigned char *from)
 
 /* monitor_args.c */
 const char *args_parse(struct config *config, int argc, char **argv);
+const char *args_policy(int64_t policy);
 
 /* monitor.c */
 int64_t now_ms(void);
@@ -166,7 +205,9 @@ bool input_refused(const struct monitor *m);
 
 /* monitor_clients.c */
 int clients_listen(struct monitor *m);
-void clients_accept(struct monitor *m);
+void clients_listen_beside(struct monitor *m);
+void clients_leave(struct monitor *m);
+void clients_accept(struct monitor *m, int listener);
 struct client *clients_add(struct monitor *m, int fd);
 void clients_owe(struct monitor *m, uint8_t what);
 uint8_t client_ready(const struct monitor *m, const struct client *c);
@@ -184,6 +225,8 @@ void child_status(struct monitor *m);
 void child_reap(struct monitor *m);
 int child_signal(struct monitor *m, int number);
 void child_stop(struct monitor *m, int number, int64_t timeout);
+void child_keep_tapes(struct monitor *m);
+int child_open_tape(const struct monitor *m, enum kept which);
 pid_t child_spawn(const char *path, char *const argv[], const int fds[FIRST_FREE_FD]);
 
 /* monitor_life.c */
@@ -194,12 +237,24 @@ void life_advance(struct monitor *m);
 int life_timeout(const struct monitor *m);
 void life_timers(struct monitor *m);
 
+/* monitor_health.c */
+void health_begin(struct monitor *m);
+void health_end(struct monitor *m);
+void health_read(struct monitor *m);
+void health_status(struct monitor *m);
+bool health_reaped(struct monitor *m, pid_t pid, int status);
+void health_timers(struct monitor *m);
+int64_t health_due(const struct monitor *m);
+int health_output(struct monitor *m);
+int health_probe_now(struct monitor *m);
+
 /* monitor_state.c */
 size_t state_format(const struct monitor *m, char *buffer, size_t size);
 void state_load(struct monitor *m);
 void state_write(struct monitor *m, bool final);
 void state_stamp(char *to, size_t size);
 uint64_t state_start_time(pid_t pid);
+uint64_t state_stat_field(pid_t pid, int number);
 
 /* monitor_events.c */
 void events_emit(const struct monitor *m, const char *action, const char *extra);

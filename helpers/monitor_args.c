@@ -5,7 +5,7 @@
 
 #include "monitor.h"
 
-enum kind { STRING, NUMBER, POLICY };
+enum kind { STRING, NUMBER, POLICY, ACTION };
 
 struct option {
 	const char *name;
@@ -37,6 +37,16 @@ static const struct option options[] = {
     OPTION("events-max-size", NUMBER, events_max_size),
     OPTION("event-lines", STRING, event_lines),
     OPTION("exec-id", STRING, exec_id),
+    OPTION("fallback-socket", STRING, fallback_socket),
+    OPTION("health-tape", STRING, health_tape),
+    OPTION("health-file", STRING, health_file),
+    OPTION("health-interval", NUMBER, health_interval),
+    OPTION("health-timeout", NUMBER, health_timeout),
+    OPTION("health-timeout-text", STRING, health_timeout_text),
+    OPTION("health-start-period", NUMBER, health_start_period),
+    OPTION("health-start-interval", NUMBER, health_start_interval),
+    OPTION("health-retries", NUMBER, health_retries),
+    OPTION("health-on-failure", ACTION, health_on_failure),
     OPTION("on-exit", STRING, on_exit),
     OPTION("lock-fd", NUMBER, lock_fd),
     OPTION("client-fd", NUMBER, client_fd),
@@ -54,6 +64,13 @@ static const struct option options[] = {
 
 static const char *const policies[] = {"no", "always", "unless-stopped", "on-failure"};
 
+static const char *const actions[] = {"none", "kill", "restart", "stop"};
+
+const char *args_policy(int64_t policy)
+{
+	return policies[policy];
+}
+
 static bool parse_number(const char *value, int64_t *number)
 {
 	char *end;
@@ -63,10 +80,10 @@ static bool parse_number(const char *value, int64_t *number)
 	return !errno && *value && !*end;
 }
 
-static bool parse_policy(const char *value, int64_t *number)
+static bool parse_word(const char *const words[4], const char *value, int64_t *number)
 {
-	for (*number = RESTART_NO; *number <= RESTART_ON_FAILURE; ++*number)
-		if (!strcmp(value, policies[*number]))
+	for (*number = 0; *number < 4; ++*number)
+		if (!strcmp(value, words[*number]))
 			return true;
 	return false;
 }
@@ -77,8 +94,8 @@ static bool set(struct config *config, const struct option *option, const char *
 
 	if (option->kind == NUMBER)
 		return parse_number(value, field);
-	if (option->kind == POLICY)
-		return parse_policy(value, field);
+	if (option->kind == POLICY || option->kind == ACTION)
+		return parse_word(option->kind == POLICY ? policies : actions, value, field);
 	*(const char **)field = value;
 	return true;
 }
@@ -106,6 +123,9 @@ static void set_defaults(struct config *config)
 	config->stop_signal = 15;
 	config->stop_timeout = 10;
 	config->log_max_file = 1;
+	config->health_interval = config->health_timeout = 30000;
+	config->health_start_interval = 5000;
+	config->health_retries = 3;
 	config->id = config->boot_id = "";
 }
 

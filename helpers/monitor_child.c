@@ -61,6 +61,25 @@ static bool open_status(struct monitor *m, int *theirs)
 	return true;
 }
 
+/* Opens the tapes that will be played later: the runtime directory may be wiped until then. */
+void child_keep_tapes(struct monitor *m)
+{
+	const char *paths[KEPT_COUNT] = {m->config.tape, m->config.remove_tape, m->config.health_tape};
+	unsigned i;
+
+	for (i = 0; i < KEPT_COUNT; i++)
+		m->kept[i] = paths[i] ? open(paths[i], O_RDONLY | O_CLOEXEC) : -1;
+}
+
+/* A tape as it is now, which may be another than at the start; else as it was then. */
+int child_open_tape(const struct monitor *m, enum kept which)
+{
+	const char *paths[KEPT_COUNT] = {m->config.tape, m->config.remove_tape, m->config.health_tape};
+	int fd = open(paths[which], O_RDONLY | O_CLOEXEC);
+
+	return fd >= 0 || m->kept[which] < 0 ? fd : fcntl(m->kept[which], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+}
+
 /* Starts a life of the container: a launcher that plays the tape. */
 void child_launch(struct monitor *m)
 {
@@ -73,7 +92,7 @@ void child_launch(struct monitor *m)
 	m->phase = LAUNCHING;
 	m->launcher = m->init = 0;
 	m->launcher_ended = m->init_ended = m->failed = false;
-	if ((fds[3] = open(m->config.tape, O_RDONLY | O_CLOEXEC)) < 0)
+	if ((fds[3] = child_open_tape(m, KEPT_TAPE)) < 0)
 		failure = "cannot open the tape";
 	else if (!streams_open(m, fds) || !open_status(m, &fds[4]))
 		failure = "cannot open the container's streams";
@@ -268,6 +287,8 @@ void child_reap(struct monitor *m)
 			m->launcher_ended = true;
 			continue;
 		}
+		if (health_reaped(m, pid, status))
+			continue;
 		if (pid != m->init && m->status_fd >= 0)
 			child_status(m); /* it may be the first process, whose pid has not been read yet */
 		beside_ended(m, pid, status);

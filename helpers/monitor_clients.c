@@ -49,24 +49,56 @@ static int bind_in_directory(int fd, const char *path)
 	return error;
 }
 
-/* Opens the listening socket, if there is to be one; 0 or an errno. */
-int clients_listen(struct monitor *m)
+static int listen_at(const char *path, int *listener)
 {
 	int error, fd;
 
-	if (!m->config.socket)
-		return 0;
 	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		return errno;
-	error = bind_in_directory(fd, m->config.socket);
+	error = bind_in_directory(fd, path);
 	if (!error && listen(fd, 128) < 0)
 		error = errno;
 	if (error)
 		close(fd);
 	else
-		m->listener = fd;
+		*listener = fd;
 	return error;
+}
+
+/* Opens the listening socket, if there is to be one; 0 or an errno. */
+int clients_listen(struct monitor *m)
+{
+	return m->config.socket ? listen_at(m->config.socket, &m->listener) : 0;
+}
+
+/* And one in the container's directory, which outlives a logout.  A filesystem may refuse it: then there is none. */
+void clients_listen_beside(struct monitor *m)
+{
+	if (m->config.fallback_socket)
+		listen_at(m->config.fallback_socket, &m->fallback);
+}
+
+/* Who comes this way has not found the other: it is made anew, in a directory that the client has made. */
+static void heal(struct monitor *m)
+{
+	struct stat info;
+
+	if (!m->config.socket || (lstat(m->config.socket, &info) == 0 && S_ISSOCK(info.st_mode)))
+		return;
+	if (m->config.run_dir)
+		mkdir(m->config.run_dir, 0700);
+	fd_close(&m->listener);
+	clients_listen(m);
+}
+
+/* Takes no more clients. */
+void clients_leave(struct monitor *m)
+{
+	if (m->fallback >= 0)
+		unlink(m->config.fallback_socket);
+	fd_close(&m->fallback);
+	fd_close(&m->listener);
 }
 
 struct client *clients_add(struct monitor *m, int fd)
@@ -78,12 +110,14 @@ struct client *clients_add(struct monitor *m, int fd)
 	return c;
 }
 
-void clients_accept(struct monitor *m)
+void clients_accept(struct monitor *m, int listener)
 {
 	int fd;
 
+	if (listener == m->fallback)
+		heal(m);
 	while (m->client_count < MAX_CLIENTS) {
-		fd = accept4(m->listener, NULL, NULL, SOCK_CLOEXEC);
+		fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
 		if (fd < 0)
 			return;
 		clients_add(m, fd);
@@ -220,6 +254,11 @@ static size_t compose(const struct monitor *m, const struct client *c, uint8_t w
 		put32(buffer + 1, (uint32_t)m->failure_code);
 		memcpy(buffer + 5, m->record.error, length);
 		return 5 + length;
+	case OWE_HEALTH:
+		buffer[0] = 'V';
+		buffer[1] = (unsigned char)(m->phase == RUNNING ? m->health.status : HEALTH_NONE);
+		buffer[2] = m->health.passed;
+		return 3;
 	default:
 		buffer[0] = 'X';
 		put32(buffer + 1, (uint32_t)m->exit_code);
@@ -355,6 +394,32 @@ static bool take_query(struct monitor *m, struct client *c, const unsigned char 
 	return true;
 }
 
+static bool take_probe(struct monitor *m, struct client *c, const unsigned char *data)
+{
+	int error = health_probe_now(m);
+
+	(void)data;
+	if (error)
+		acknowledge(c, error);
+	c->wants_health = !error;
+	return true;
+}
+
+/* What is under way, a delay for instance, goes on; the next end is judged by the new policy. */
+static bool take_policy(struct monitor *m, struct client *c, const unsigned char *data)
+{
+	if (data[1] > RESTART_ON_FAILURE || get32(data + 2) > INT32_MAX) {
+		acknowledge(c, EINVAL);
+		return true;
+	}
+	m->config.restart = data[1];
+	m->config.restart_max = get32(data + 2);
+	if (m->phase != FINISHED)
+		state_write(m, false);
+	acknowledge(c, 0);
+	return true;
+}
+
 static const struct message {
 	char type;
 	unsigned char length;
@@ -362,6 +427,7 @@ static const struct message {
 } messages[] = {
     {'A', 2, take_attach}, {'W', 1, take_wait},	  {'Z', 1, take_end_of_input}, {'K', 3, take_kill},
     {'T', 6, take_stop},   {'R', 5, take_resize}, {'D', 1, take_detach},       {'Q', 1, take_query},
+    {'H', 1, take_probe},  {'U', 6, take_policy},
 };
 
 /* Does what a message other than stdin data asks; false if it is malformed. */

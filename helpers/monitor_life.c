@@ -47,6 +47,7 @@ void life_started(struct monitor *m)
 	}
 	if (m->rows && m->config.tty)
 		events_resized(m);
+	health_begin(m);
 	clients_owe(m, OWE_STARTED);
 	for (number = 1; m->early_signals; number++, m->early_signals >>= 1)
 		if (m->early_signals & 1)
@@ -57,6 +58,8 @@ static bool should_restart(const struct monitor *m)
 {
 	if (m->no_restart || m->failed)
 		return false;
+	if (m->health.wants_restart)
+		return true;
 	if (m->config.restart == RESTART_ON_FAILURE)
 		return m->exit_code != 0 && (!m->config.restart_max || m->record.restart_count < m->config.restart_max);
 	return m->config.restart != RESTART_NO;
@@ -64,14 +67,13 @@ static bool should_restart(const struct monitor *m)
 
 static void schedule_restart(struct monitor *m)
 {
-	int64_t now = now_ms();
-
-	if (now - m->started_ms >= STABLE_MS || !m->restart_delay)
+	if (m->ended_ms - m->started_ms >= STABLE_MS || !m->restart_delay)
 		m->restart_delay = DELAY_MS;
 	else
 		m->restart_delay = m->restart_delay * 2 < DELAY_LIMIT_MS ? m->restart_delay * 2 : DELAY_LIMIT_MS;
-	m->restart_at = now + m->restart_delay;
+	m->restart_at = now_ms() + m->restart_delay;
 	m->record.restart_count++;
+	m->stopping = false;
 	m->record.status = "restarting";
 	m->phase = WAITING;
 	state_write(m, false);
@@ -88,11 +90,11 @@ static void finish(struct monitor *m)
 		events_died(m);
 	if (m->stopping && !m->failed && !m->config.exec_id)
 		events_emit(m, "stop", "");
+	clients_leave(m);
 	remove_survivors(m);
 	remove_container(m);
 	remove_call_hook(m);
 	remove_run_dir(m);
-	fd_close(&m->listener);
 	if (m->config.lock_fd >= 0)
 		close((int)m->config.lock_fd);
 	m->config.lock_fd = -1;
@@ -140,6 +142,7 @@ static void take_exit(struct monitor *m)
 	m->phase = DRAINING;
 	fd_close(&m->input.fd);
 	m->input.at = m->input.length = 0;
+	health_end(m);
 	remove_survivors(m);
 }
 
@@ -187,6 +190,7 @@ void life_timers(struct monitor *m)
 		m->stop_deadline = 0;
 		child_signal(m, SIGKILL);
 	}
+	health_timers(m);
 }
 
 static int64_t sooner(int64_t a, int64_t b)
@@ -205,6 +209,8 @@ int life_timeout(const struct monitor *m)
 		due = sooner(due, m->restart_at);
 	if (m->phase == DRAINING && now - m->ended_ms < DRAIN_MS)
 		due = sooner(due, m->ended_ms + DRAIN_MS);
+	if (health_due(m) >= 0)
+		due = sooner(due, health_due(m));
 	if (due < 0)
 		return -1;
 	return due <= now ? 0 : (int)(due - now < 3600000 ? due - now : 3600000);

@@ -107,7 +107,7 @@ void remove_container(struct monitor *m)
 		return;
 	id = strrchr(directory, '/');
 	id = id ? id + 1 : directory;
-	tape = open(m->config.remove_tape, O_RDONLY | O_CLOEXEC);
+	tape = child_open_tape(m, KEPT_REMOVE);
 	if (join(trashed, sizeof trashed, m->config.trash_dir, "/", id) && rename(directory, trashed) == 0) {
 		remove_name(m, trashed, id);
 		events_emit(m, "destroy", "");

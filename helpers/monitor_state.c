@@ -28,8 +28,8 @@ static bool read_file(const char *path, char *buffer, size_t size)
 	return count > 0;
 }
 
-/* The start time of a process, or 0 if there is none. */
-uint64_t state_start_time(pid_t pid)
+/* A decimal field of /proc/PID/stat from the third on, or 0 if there is no such process. */
+uint64_t state_stat_field(pid_t pid, int number)
 {
 	char path[64], buffer[1024];
 	struct text text;
@@ -45,12 +45,18 @@ uint64_t state_start_time(pid_t pid)
 	if (!read_file(path, buffer, sizeof buffer))
 		return 0;
 	at = strrchr(buffer, ')'); /* the name before it, field 2, may hold anything */
-	for (field = 2; at && field < START_TIME_FIELD; field++)
+	for (field = 2; at && field < number; field++)
 		at = strchr(at + 1, ' ');
 	if (at)
 		for (at++; *at >= '0' && *at <= '9'; at++)
 			value = value * 10 + (uint64_t)(*at - '0');
 	return value;
+}
+
+/* The start time of a process, or 0 if there is none. */
+uint64_t state_start_time(pid_t pid)
+{
+	return state_stat_field(pid, START_TIME_FIELD);
 }
 
 /* The time now, as in RFC 3339 with nanoseconds, in UTC. */
@@ -119,6 +125,7 @@ size_t state_format(const struct monitor *m, char *buffer, size_t size)
 	add_string(&text, ",\"error\":", shown);
 	text_add(&text, ",\"oomKilled\":false");
 	add_number(&text, ",\"restartCount\":", r->restart_count);
+	add_string(&text, ",\"restart\":", args_policy(m->config.restart));
 	add_string(&text, ",\"bootId\":", m->config.boot_id);
 	text_add(&text, r->manual_stop ? ",\"manualStop\":true}" : ",\"manualStop\":false}");
 	return (size_t)(text.at - buffer);

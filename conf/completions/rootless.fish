@@ -87,6 +87,8 @@ complete -c rootless -n "__rootless_is container" -a stop -d 'Stop running conta
 complete -c rootless -n "__rootless_is container" -a top -d 'List the processes of a container'
 complete -c rootless -n "__rootless_is container" -a update -d 'Change the limits and the restart policy of containers'
 complete -c rootless -n "__rootless_is container" -a wait -d 'Wait until containers end and print their exit codes'
+complete -c rootless -n "__rootless_is ''" -a healthcheck -d 'Check the health of containers'
+complete -c rootless -n "__rootless_is healthcheck" -a run -d 'Check the health of a container now'
 complete -c rootless -n "__rootless_is ''" -a image -d 'Manage images'
 complete -c rootless -n "__rootless_is image" -a import -d 'Make an image of a root filesystem\'s tar archive'
 complete -c rootless -n "__rootless_is image" -a inspect -d 'Show everything known about images'
@@ -167,6 +169,7 @@ complete -c rootless -n "__rootless_at 'container run' run" -l gpus -r -d 'Add G
 complete -c rootless -n "__rootless_at 'container run' run" -l group-add -r -d 'Add a supplementary group'
 complete -c rootless -n "__rootless_at 'container run' run" -l health-cmd -r -d 'Command that checks health'
 complete -c rootless -n "__rootless_at 'container run' run" -l health-interval -r -d 'Time between health checks'
+complete -c rootless -n "__rootless_at 'container run' run" -l health-on-failure -r -a 'none kill restart stop' -d 'What to do with an unhealthy container: none, kill, restart or stop'
 complete -c rootless -n "__rootless_at 'container run' run" -l health-retries -r -d 'Failures in a row that mean unhealthy'
 complete -c rootless -n "__rootless_at 'container run' run" -l health-start-interval -r -d 'Time between health checks at start'
 complete -c rootless -n "__rootless_at 'container run' run" -l health-start-period -r -d 'Time to start before failures count'
@@ -320,6 +323,7 @@ complete -c rootless -n "__rootless_at 'container create' create" -l gpus -r -d 
 complete -c rootless -n "__rootless_at 'container create' create" -l group-add -r -d 'Add a supplementary group'
 complete -c rootless -n "__rootless_at 'container create' create" -l health-cmd -r -d 'Command that checks health'
 complete -c rootless -n "__rootless_at 'container create' create" -l health-interval -r -d 'Time between health checks'
+complete -c rootless -n "__rootless_at 'container create' create" -l health-on-failure -r -a 'none kill restart stop' -d 'What to do with an unhealthy container: none, kill, restart or stop'
 complete -c rootless -n "__rootless_at 'container create' create" -l health-retries -r -d 'Failures in a row that mean unhealthy'
 complete -c rootless -n "__rootless_at 'container create' create" -l health-start-interval -r -d 'Time between health checks at start'
 complete -c rootless -n "__rootless_at 'container create' create" -l health-start-period -r -d 'Time to start before failures count'
@@ -464,6 +468,8 @@ complete -c rootless -n "__rootless_at 'container inspect'" -l size -s s -d 'Sho
 complete -c rootless -n "__rootless_at 'container inspect'" -a "(rootless ps -a --format '{{.Names}}' 2>/dev/null)"
 complete -c rootless -n "__rootless_at 'container prune'" -l filter -r -d 'What to remove, such as until=24h or label=KEY'
 complete -c rootless -n "__rootless_at 'container prune'" -l force -s f -d 'Do not ask'
+complete -c rootless -n "__rootless_at 'healthcheck run'" -l ignore-result -d 'End with 0 also where the check fails'
+complete -c rootless -n "__rootless_at 'healthcheck run'" -a "(rootless ps --format '{{.Names}}' 2>/dev/null)"
 complete -c rootless -n "__rootless_at 'image prune'" -l all -s a -d 'Remove all unused images, not just those without a name'
 complete -c rootless -n "__rootless_at 'image prune'" -l filter -r -d 'What to remove, such as until=24h or label=KEY'
 complete -c rootless -n "__rootless_at 'image prune'" -l force -s f -d 'Do not ask'

@@ -10,9 +10,11 @@
 
 #include "../log.c"
 #include "../log_text.c"
+#include "../monitor_args.c"
 #include "../monitor_child.c"
 #include "../monitor_clients.c"
 #include "../monitor_events.c"
+#include "../monitor_health.c"
 #include "../monitor_life.c"
 #include "../monitor_remove.c"
 #include "../monitor_state.c"
@@ -49,7 +51,7 @@ static struct monitor *make(uint8_t phase, int *sink)
 	m.record.status = "running";
 	m.phase = phase % (FINISHED + 1);
 	m.init_ended = true; /* no signal leaves this process */
-	m.listener = m.status_fd = -1;
+	m.listener = m.fallback = m.status_fd = m.health.status_fd = m.health.output_fd = -1;
 	m.input.fd = ends[1];
 	m.output[0].fd = m.output[1].fd = -1;
 	return &m;

@@ -58,6 +58,7 @@ TABLE: dict[str, Row] = {
     "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
     "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
     "container prune": ("prune.containers", "Remove all stopped containers", "[OPTIONS]", "prune", 0, 0, MANAGEMENT, True),
+    "healthcheck run": ("healthcheck.run", "Check the health of a container now", "[OPTIONS] CONTAINER", "healthcheck-run", 1, 1, MANAGEMENT, False),
     "image prune": ("prune.images", "Remove unused images", "[OPTIONS]", "image-prune", 0, 0, MANAGEMENT, True),
     "system prune": ("prune.system", "Remove unused data", "[OPTIONS]", "system-prune", 0, 0, MANAGEMENT, True),
     "system reset": ("prune.reset", "Remove everything that rootless keeps", "[OPTIONS]", "reset", 0, 0, MANAGEMENT, True),
@@ -81,6 +82,7 @@ TABLE: dict[str, Row] = {
 
 GROUPS: dict[str, str] = {
     "container": "Manage containers",
+    "healthcheck": "Check the health of containers",
     "image": "Manage images",
     "network": "Manage networks",
     "system": "Look at the engine",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # What the arguments of a command are; commands not named take none, or nothing we could know.
 CONTAINERS = (
     *("attach", "exec", "kill", "logs", "port", "rename", "restart", "rm", "start", "stop"),
-    *("top", "update", "wait", "container inspect", "commit", "diff", "export"),
+    *("top", "wait", "container inspect", "commit", "diff", "export", "update", "healthcheck run"),
 )
 IMAGES = ("create", "images", "rmi", "run", "tag", "image inspect")
 BOTH = ("inspect",)

@@ -168,6 +168,9 @@ SETS: dict[str, tuple[Row, ...]] = {
         ("filter", "", "filter", "filter", "What to remove, such as until=24h or label=KEY"),
         ("force", "f", "bool", "", "Do not ask"),
     ),
+    "healthcheck-run": (
+        ("ignore-result", "", "bool", "", "End with 0 also where the check fails"),
+    ),
     "image-prune": (
         ("all", "a", "bool", "", "Remove all unused images, not just those without a name"),
         ("filter", "", "filter", "filter", "What to remove, such as until=24h or label=KEY"),

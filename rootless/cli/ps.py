@@ -89,7 +89,7 @@ def make_sheet(ctx: Context, *, trunc: bool, size: bool) -> Sheet:
             ),
             "Ports": lambda row: ports(row["ports"]),
             "State": lambda row: row["status"],
-            "Status": lambda row: states.status(row["state"], now),
+            "Status": lambda row: states.status(row["state"], now, row["health"]),
             "Size": lambda row: _size(ctx, row) if size else "0B",
             "Labels": lambda row: labels(row["labels"]),
             "Mounts": lambda row: mounts(row, trunc),

@@ -81,7 +81,7 @@ class PsFilter:
                 and int(row["state"].get("exitCode") or 0) == int(value)
             ),
             "expose": lambda row, value: bool(self.ports[value] & _exposed(row)),
-            "health": lambda row, value: value == "none",  # noqa: ARG005  (nothing is probed yet)
+            "health": lambda row, value: (row["health"] or "none") == value,
             "id": lambda row, value: self.names[value](row["id"]),
             "is-task": lambda row, value: value.lower() in ("0", "f", "false"),  # noqa: ARG005
             "label": lambda row, value: filters.label(row["labels"], value),

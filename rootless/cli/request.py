@@ -207,12 +207,29 @@ _NETWORK_FLAGS = (
 )
 
 
+# What healthflags.py looks after.
+_HEALTH_FLAGS = (
+    *(
+        "health_cmd",
+        "health_interval",
+        "health_retries",
+        "health_start_interval",
+        "health_start_period",
+    ),
+    *("health_timeout", "health_on_failure", "no_healthcheck"),
+)
+
+
 def _lifecycle(request: RunRequest, args: Parsed, settings: Settings) -> None:
     request.auto_remove = bool(args.get("rm"))
     request.restart_name, request.restart_max = values.restart(args.get("restart") or "no")
     request.stop_signal = args.get("stop_signal") or ""
     if args.get("stop_timeout") is not None:
         request.stop_timeout = int(args.get("stop_timeout"))
+    if any(args.values.get(key) for key in _HEALTH_FLAGS):
+        from . import healthflags
+
+        healthflags.fill(request, args)
     request.log_driver = args.get("log_driver") or str(settings.get("run.log_driver"))
     request.log_opts.update(kvfile.pairs("log-opt", args.get("log_opt") or ()))
 

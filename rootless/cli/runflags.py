@@ -11,7 +11,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .options import Row
 
-_HEALTH = "health checks are not run yet"
 _WINDOWS = "it concerns Windows containers only"
 _TRUST = "signatures are not verified; digests always are"
 
@@ -54,12 +53,13 @@ _COMMON: tuple[Row, ...] = (
     ("expose", "", "list", "list", "Note a port as used by the container"),
     ("gpus", "", "str", "gpu-request", "Add GPUs", "GPUs cannot be added yet"),
     ("group-add", "", "list", "list", "Add a supplementary group"),
-    ("health-cmd", "", "str", "string", "Command that checks health", _HEALTH),
-    ("health-interval", "", "duration", "duration", "Time between health checks", _HEALTH),
-    ("health-retries", "", "int", "int", "Failures in a row that mean unhealthy", _HEALTH),
-    ("health-start-interval", "", "duration", "duration", "Time between health checks at start", _HEALTH),
-    ("health-start-period", "", "duration", "duration", "Time to start before failures count", _HEALTH),
-    ("health-timeout", "", "duration", "duration", "Longest time a health check may take", _HEALTH),
+    ("health-cmd", "", "str", "string", "Command that checks health"),
+    ("health-interval", "", "duration", "duration", "Time between health checks"),
+    ("health-on-failure", "", "str", "string", "What to do with an unhealthy container: none, kill, restart or stop", "", "none", (), ("none", "kill", "restart", "stop")),
+    ("health-retries", "", "int", "int", "Failures in a row that mean unhealthy"),
+    ("health-start-interval", "", "duration", "duration", "Time between health checks at start"),
+    ("health-start-period", "", "duration", "duration", "Time to start before failures count"),
+    ("health-timeout", "", "duration", "duration", "Longest time a health check may take"),
     ("hostname", "h", "str", "string", "Host name of the container"),
     ("init", "", "bool", "", "Run an init that forwards signals and reaps processes"),
     ("interactive", "i", "bool", "", "Keep stdin open"),
@@ -86,7 +86,7 @@ _COMMON: tuple[Row, ...] = (
     ("network", "", "list", "network", "Network: bridge, host, none, container:NAME, pasta, slirp4netns, a name, or name=NAME,alias=NAME,ip=ADDRESS", "", None, ("net",), ("bridge", "host", "none", "pasta", "slirp4netns")),
     ("network-alias", "", "list", "list", "Further name on the network", "", None, ("net-alias",)),
     ("network-opt", "", "list", "map", "Option of the network: fast=connect"),
-    ("no-healthcheck", "", "bool", "", "Do not run the image's health check", _HEALTH),
+    ("no-healthcheck", "", "bool", "", "Do not run the image's health check"),
     ("oom-kill-disable", "", "bool", "", "Do not kill processes when memory runs out"),
     ("oom-score-adj", "", "int", "int", "Tune the kernel's choice when memory runs out, -1000 to 1000"),
     ("pid", "", "str", "string", "PID namespace: private, host or container:NAME"),

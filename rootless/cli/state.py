@@ -20,15 +20,19 @@ def instant(text: str) -> int:
         return 0
 
 
-def status(state: Mapping[str, Any], now: int) -> str:
-    """The STATUS column."""
+def status(state: Mapping[str, Any], now: int, health: str = "") -> str:
+    """The STATUS column; HEALTH is starting, healthy, unhealthy or "" for none."""
     word = state["status"]
     code = state.get("exitCode") or 0
     if word in ("running", "paused", "restarting"):
         if word == "restarting":
             return f"Restarting ({code}) {_ago(state.get('finishedAt') or '', now)} ago"
         up = f"Up {_ago(state.get('startedAt') or '', now)}"
-        return f"{up} (Paused)" if word == "paused" else up
+        if word == "paused":
+            return f"{up} (Paused)"
+        if health:
+            return f"{up} (health: starting)" if health == "starting" else f"{up} ({health})"
+        return up
     if word == "dead":
         return "Dead"
     if word == "created" or not state.get("startedAt"):

@@ -10,7 +10,7 @@ import os
 import time
 
 from rootless.errors import ImageNotFoundError, UsageError
-from rootless.plan import idmap, netmode
+from rootless.plan import health, idmap, netmode
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 
@@ -172,6 +172,8 @@ def _write(
     record["path"] = spec["process"]["args"][0]
     record["args"] = spec["process"]["args"][1:]
     _check_profile(ctx, spec)
+    if request.health or image.healthcheck:
+        health.check(health.merged(request.health, image.healthcheck))
     if not request.rootfs:
         present.ensure_layers(ctx, record, on_unpack)
     made = ctx.containers.create(record, request.name, prepare=prepare)

@@ -19,10 +19,24 @@ from . import events, filters, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rootless.runtime.monitor import Client
     from rootless.store.containers import Container
 
     from .context import Context
+
+
+def _spec(ctx: Context, container: Container, run_dir: str) -> dict[str, Any]:
+    """The container's spec as it was started."""
+    try:
+        with open(f"{run_dir}/config.json", "rb") as file:
+            found: dict[str, Any] = jsonc.loads(file.read())
+    except FileNotFoundError:
+        from . import heal
+
+        return heal.spec(ctx, container)
+    return found
 
 
 def execute(ctx: Context, container: Container, request: ExecRequest) -> tuple[Client, str]:
@@ -34,8 +48,7 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> tuple[C
     if state["status"] != "running":
         raise ConflictError(f"container {container.id} is not running")
     run_dir = start.run_dir(ctx, container.id)
-    with open(f"{run_dir}/config.json", "rb") as file:
-        spec = jsonc.loads(file.read())
+    spec = _spec(ctx, container, run_dir)
     rules = f"{run_dir}/{fastconnect.RULES}"
     ops = launch.exec_tape(
         spec,

@@ -10,7 +10,7 @@ import time
 
 from rootless.plan import mounts as plan_mounts
 
-from . import inspect_mounts, inspect_network, listing
+from . import health, inspect_mounts, inspect_network, listing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,7 +39,9 @@ def container(ctx: Context, ref: str, *, size: bool = False) -> dict[str, Any]:
         "Created": timestamp(float(record.get("created") or 0)),
         "Path": record.get("path") or "",
         "Args": list(record.get("args") or []),
-        "State": _state(state),
+        "State": _state(
+            state, health.state(directory, state["status"], health.asked(request, image))
+        ),
         "Image": record.get("image_id") or "",
         "ResolvConfPath": f"{directory}/resolv.conf",
         "HostnamePath": f"{directory}/hostname",
@@ -95,7 +97,7 @@ def timestamp(epoch: float) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds)) + fraction + "Z"
 
 
-def _state(state: Mapping[str, Any]) -> dict[str, Any]:
+def _state(state: Mapping[str, Any], found: dict[str, Any] | None) -> dict[str, Any]:
     status = state["status"]
     running = status in listing.RUNNING
     return {
@@ -110,6 +112,7 @@ def _state(state: Mapping[str, Any]) -> dict[str, Any]:
         "Error": state.get("error") or "",
         "StartedAt": state.get("startedAt") or ZERO_TIME,
         "FinishedAt": state.get("finishedAt") or ZERO_TIME,
+        **({"Health": found} if found else {}),
     }
 
 
@@ -281,8 +284,9 @@ def _config(
         config["StopSignal"] = request.get("stop_signal") or image.get("stop_signal")
     if request.get("stop_timeout") is not None:
         config["StopTimeout"] = int(request["stop_timeout"])
-    if image.get("healthcheck"):
-        config["Healthcheck"] = dict(image["healthcheck"])
+    check = health.asked(request, image)
+    if check:
+        config["Healthcheck"] = check
     return config
 
 

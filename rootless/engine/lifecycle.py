@@ -29,7 +29,9 @@ def connect(ctx: Context, container: Container) -> Client | None:
     try:
         return monitor.connect(f"{start.run_dir(ctx, container.id)}/sock")
     except (OSError, NotFoundError):
-        return None
+        from . import heal
+
+        return heal.connect(ctx, container)
 
 
 def is_running(ctx: Context, container: Container) -> bool:

@@ -31,7 +31,7 @@ def ps_rows(ctx: Context, *, all: bool = False) -> list[dict[str, Any]]:  # noqa
 
     Keys: id, name, image (as typed), image_id, command (list), created (epoch seconds), status, state
     (the state file), labels, mounts (list of MountRequest dicts), image_mounts (IDs of the images that are
-    mounted), networks (names), ports (see :func:`ports`), driver, request, image_config, dir.
+    mounted), networks (names), ports (see :func:`ports`), driver, request, image_config, dir, health.
     """
     rows = []
     for container, state in ctx.containers.scan():
@@ -66,7 +66,19 @@ def _row(container: Container, state: dict[str, Any]) -> dict[str, Any]:
         "request": request,
         "image_config": image,
         "dir": container.dir,
+        "health": _health(container.dir, state["status"], request, image),
     }
+
+
+def _health(
+    directory: str, status: str, request: Mapping[str, Any], image: Mapping[str, Any]
+) -> str:
+    """starting, healthy or unhealthy; "" where nothing is checked."""
+    if status not in RUNNING or not (request.get("health") or image.get("healthcheck")):
+        return ""
+    from . import health
+
+    return health.status(directory, status, health.asked(request, image))
 
 
 def labels(request: Mapping[str, Any], image: Mapping[str, Any]) -> dict[str, str]:

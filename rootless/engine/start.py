@@ -144,6 +144,12 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
     _put(f"{place.run_dir}/config.json", jsonc.dumps(spec).encode())
     events.write_lines(ctx, container.name, record, place.run_dir)
     options = _options(ctx, container, request, spec, place)
+    if request.health or image.healthcheck:
+        from . import health
+
+        probe = health.prepare(ctx, request, image, spec, place, options)
+        if probe:
+            _put(f"{place.run_dir}/health", probe)
     realm = ctx.realm
     if place.attach is not None:
         attach.ready(ctx)
@@ -206,6 +212,7 @@ def _options(
         launch=f"{ctx.paths.libexec}/launch",
         tape=f"{place.run_dir}/tape",
         socket=f"{place.run_dir}/sock",
+        fallback_socket=f"{place.container_dir}/sock",
         run_dir=place.run_dir,
         state=f"{place.container_dir}/state.json",
         durable=not request.auto_remove,

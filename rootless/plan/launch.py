@@ -46,6 +46,7 @@ MAP_NONE, MAP_DIRECT, MAP_HELPERS, MAP_SINGLE = 0, 1, 2, 3
 _ATTR_RDONLY = 1
 _MKDIR, _OPTIONAL, _OR_EMPTY, _RECURSIVE, _BESIDE = 1, 2, 4, 8, 32
 _ONE_ID = 4  # a flag of the user operation
+EXEC_MINDED = 4  # a flag of exec
 _USER, _NET = namespaces.FLAGS["user"], namespaces.FLAGS["network"]
 _MOUNT = namespaces.FLAGS["mount"]
 # Sources that some hosts lack; a container does without.
@@ -345,6 +346,7 @@ def _process(
     *,
     console_flags: int,
     make_cwd: bool,
+    minded: bool = False,
 ) -> None:
     """From limits to exec: the same for a container's first process and for exec."""
     process = spec["process"]
@@ -364,7 +366,8 @@ def _process(
     ops.append(("chdir", (process.get("cwd") or "/", 1 if make_cwd else 0)))
     ops.append(("umask", (process.get("user", {}).get("umask", 0o022),)))
     _confine(ops, spec, facts, loads)
-    ops.append(("exec", ("", process["args"], process.get("env") or [], 0)))
+    flags = EXEC_MINDED if minded else 0
+    ops.append(("exec", ("", process["args"], process.get("env") or [], flags)))
 
 
 def _user_op(spec: Spec) -> Op:
@@ -419,12 +422,14 @@ def exec_tape(
     seccomp: SeccompProvider | None = None,
     emulation: EmulationProvider | None = None,
     fast: tuple[FastConnect, str] | None = None,
+    minded: bool = False,
 ) -> list[Op]:
     """The operations that run REQUEST in the running container of SPEC.
 
-    PID and PIDSTART name its first process.  What the container shares with the host is not joined: the
-    kernel lets nobody enter the initial PID or network namespace again.  FAST: what fast=connect loads, and
-    the path of its rules.  Raises UsageError.
+    PID and PIDSTART name its first process; 0 and 0 where who plays the tape hands that process over.
+    MINDED: nothing that the program starts outlives it, if its monitor sees to that.  What the container
+    shares with the host is not joined: the kernel lets nobody enter the initial PID or network namespace
+    again.  FAST: what fast=connect loads, and the path of its rules.  Raises UsageError.
     """
     if not request.args:
         raise UsageError("no command specified")
@@ -450,7 +455,7 @@ def exec_tape(
         inner["annotations"][specs.USER] = request.user
     names = (spec["process"].get("capabilities") or {}).get("bounding") or ()
     loads = Loads(seccomp, emulated, list(names), fast=fast[0] if fast else None)
-    _process(ops, inner, facts, loads, console_flags=0, make_cwd=False)
+    _process(ops, inner, facts, loads, console_flags=0, make_cwd=False, minded=minded)
     return ops
 
 

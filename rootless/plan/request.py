@@ -133,6 +133,8 @@ class RunRequest:
     network_opts  key -> value of --network-opt
     unplugged     `network disconnect` took it from all networks
     mac           MAC address where the network is pasta's or slirp4netns's
+    health        what is asked of the health check, in Docker's words (plan/health.py), {} for the image's
+    health_on_failure  none, kill, restart or stop
     raw           values of flags that no planner reads yet
     """
 
@@ -156,6 +158,8 @@ class RunRequest:
         "env_remove",
         "expose",
         "group_add",
+        "health",
+        "health_on_failure",
         "hostname",
         "image",
         "init",
@@ -275,6 +279,8 @@ class RunRequest:
         self.auto_remove = False
         self.stop_signal = ""
         self.stop_timeout: int | None = None
+        self.health: dict[str, Any] = {}
+        self.health_on_failure = "none"
         self.log_driver = "json-file"
         self.log_opts: dict[str, str] = {}
         self.raw: dict[str, Any] = {}

@@ -43,7 +43,8 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         2,
         "iii",
         "pid starttime nstypes",
-        "enter namespaces of a process, user first; ESRCH unless its start time (clock ticks) matches",
+        "enter namespaces of a process, user first; ESRCH unless its start time (clock ticks) matches; pid 0 "
+        "is the process whose directory in /proc is descriptor 7",
     ),
     ("join_path", 3, "si", "path nstype", "enter the namespace that a path names"),
     (
@@ -251,7 +252,8 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "path argv env flags",
         "execute; an empty path is argv[0], searched in the PATH of env when it has no slash; "
         "flag 1: signal handling is left as it is; flag 2: a program of the host, which keeps "
-        "inherited descriptors (else all above stderr are closed)",
+        "inherited descriptors (else all above stderr are closed); flag 4: in a child, minded by this process, "
+        "which tells its end and ends when all that it has started has",
     ),
 )
 

@@ -14,14 +14,21 @@ The protocol: SEQPACKET datagrams, the first byte is the type, stream data is at
     R  u16 rows, u16 columns     size of the terminal
     D                            detach: nothing more is wanted, stdin stays open
     Q                            asks for S
+    H                            probe the container's health now; answered by V, or by G if there can be none
+    U  u8 policy, u32 maximum    change the restart policy: 0 no, 1 always, 2 unless-stopped, 3 on-failure
 
     from the monitor
     P  u32 pid                   the container's program was executed (also after each restart)
     E  u32 code, text            the start failed; X follows
     1, 2  bytes                  stdout, stderr; a terminal has only 1
     S  text                      state.json
-    G  u8 errno                  answer to K and T, 0 is success
+    G  u8 errno                  answer to K, T and U, 0 is success
+    V  u8 health, u8 passed      a probe is over; health: 0 none (the container ended), 1 starting, 2 healthy,
+                                 3 unhealthy
     X  u32 code, u8 flags        the end, for good, after all output; flag 1: by a signal, 2: out of memory
+
+All of it is also spoken on a second socket, in the container's directory (fallback_socket).  Who comes there
+has not found the first, for the runtime directory was wiped, and the monitor makes that anew.
 
 The first client is there before the container, on an inherited descriptor.  Output is held back until it
 has sent A, W or D or is gone, so it misses nothing.  A monitor takes one message of stdin at a time: a
@@ -41,7 +48,7 @@ from rootless.linux import spawn as spawning
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     Message = tuple[bytes, bytes]
@@ -49,7 +56,40 @@ if TYPE_CHECKING:
 CHUNK = 32768
 _MESSAGE_MAX = CHUNK + 4096
 _ADDRESS_MAX = 107  # bytes of a Unix socket's path, unix(7)
+POLICIES = ("no", "always", "unless-stopped", "on-failure")  # as helpers/monitor.h counts them
+HEALTHS = ("none", "starting", "healthy", "unhealthy")
 _CLIENT_FD, _LOCK_FD, _USER_FD, _NET_FD = 3, 4, 5, 6
+# What a monitor is told unless something else is said.
+_NEEDED = ("id", "launch", "tape")
+_DEFAULTS: dict[str, Any] = {
+    "socket": "",
+    "run_dir": "",
+    "state": "",
+    "durable": False,
+    "boot_id": "",
+    "log": "",
+    "log_max_size": 0,
+    "log_max_file": 1,
+    "tty": False,
+    "stdin": False,
+    "stdin_once": False,
+    "restart": "no",
+    "restart_max": 0,
+    "stop_signal": 15,
+    "stop_timeout": 10,
+    "remove_tape": "",
+    "container_dir": "",
+    "trash_dir": "",
+    "names_dir": "",
+    "events": "",
+    "events_max_size": 0,
+    "event_lines": "",
+    "exec_id": "",
+    "on_exit": "",
+    "on_exit_args": (),
+    "fallback_socket": "",
+    "health": {},
+}
 
 
 class MonitorOptions:
@@ -69,110 +109,65 @@ class MonitorOptions:
     exec_id                this is a session in a container that runs
     remove_tape, container_dir, trash_dir, names_dir  remove the container at its end
     on_exit, on_exit_args  a program to run at the end
+    fallback_socket        where to listen besides, should the first place be wiped
+    health                 what the monitor is told of health, without "health-": tape and file (what plays a
+                           probe, what shows the results), interval, timeout, start-period and start-interval
+                           (milliseconds), timeout-text, retries, on-failure
     """
 
-    __slots__ = (
-        "boot_id",
-        "container_dir",
-        "durable",
-        "event_lines",
-        "events",
-        "events_max_size",
-        "exec_id",
-        "id",
-        "launch",
-        "log",
-        "log_max_file",
-        "log_max_size",
-        "names_dir",
-        "on_exit",
-        "on_exit_args",
-        "remove_tape",
-        "restart",
-        "restart_max",
-        "run_dir",
-        "socket",
-        "state",
-        "stdin",
-        "stdin_once",
-        "stop_signal",
-        "stop_timeout",
-        "tape",
-        "trash_dir",
-        "tty",
-    )
+    __slots__ = (*_NEEDED, *_DEFAULTS)
 
-    def __init__(
-        self,
-        *,
-        id: str,  # noqa: A002
-        launch: str,
-        tape: str,
-        socket: str = "",
-        run_dir: str = "",
-        state: str = "",
-        durable: bool = False,
-        boot_id: str = "",
-        log: str = "",
-        log_max_size: int = 0,
-        log_max_file: int = 1,
-        tty: bool = False,
-        stdin: bool = False,
-        stdin_once: bool = False,
-        restart: str = "no",
-        restart_max: int = 0,
-        stop_signal: int = 15,
-        stop_timeout: int = 10,
-        remove_tape: str = "",
-        container_dir: str = "",
-        trash_dir: str = "",
-        names_dir: str = "",
-        events: str = "",
-        events_max_size: int = 0,
-        event_lines: str = "",
-        exec_id: str = "",
-        on_exit: str = "",
-        on_exit_args: Sequence[str] = (),
-    ) -> None:
-        self.id = id
-        self.launch = launch
-        self.tape = tape
-        self.socket = socket
-        self.run_dir = run_dir
-        self.state = state
-        self.durable = durable
-        self.boot_id = boot_id
-        self.log = log
-        self.log_max_size = log_max_size
-        self.log_max_file = log_max_file
-        self.tty = tty
-        self.stdin = stdin
-        self.stdin_once = stdin_once
-        self.restart = restart
-        self.restart_max = restart_max
-        self.stop_signal = stop_signal
-        self.stop_timeout = stop_timeout
-        self.remove_tape = remove_tape
-        self.container_dir = container_dir
-        self.trash_dir = trash_dir
-        self.names_dir = names_dir
-        self.events = events
-        self.events_max_size = events_max_size
-        self.event_lines = event_lines
-        self.exec_id = exec_id
-        self.on_exit = on_exit
-        self.on_exit_args = on_exit_args
+    id: str
+    launch: str
+    tape: str
+    socket: str
+    run_dir: str
+    state: str
+    durable: bool
+    boot_id: str
+    log: str
+    log_max_size: int
+    log_max_file: int
+    tty: bool
+    stdin: bool
+    stdin_once: bool
+    restart: str
+    restart_max: int
+    stop_signal: int
+    stop_timeout: int
+    remove_tape: str
+    container_dir: str
+    trash_dir: str
+    names_dir: str
+    events: str
+    events_max_size: int
+    event_lines: str
+    exec_id: str
+    on_exit: str
+    on_exit_args: Sequence[str]
+    fallback_socket: str
+    health: Mapping[str, str | int]
+
+    def __init__(self, **values: Any) -> None:
+        """Raises TypeError for a name that is none, and where one that is needed is missing."""
+        unknown = set(values) - set(self.__slots__)
+        missing = set(_NEEDED) - set(values)
+        if unknown or missing:
+            raise TypeError(f"cannot make options of {sorted(unknown)} without {sorted(missing)}")
+        for name, value in {**_DEFAULTS, **values}.items():
+            setattr(self, name, value)
 
     def argv(self) -> list[str]:
         """The options as arguments."""
         argv = []
         for name in self.__slots__:
             value = getattr(self, name)
-            if name == "on_exit_args" or value == "":
+            if name in ("on_exit_args", "health") or value == "":
                 continue
             text = value if isinstance(value, str) else str(int(value))
             argv.append(f"--{name.replace('_', '-')}={text}")
         argv += [f"--on-exit-arg={value}" for value in self.on_exit_args]
+        argv += [f"--health-{key}={value}" for key, value in self.health.items()]
         return argv
 
 
@@ -238,6 +233,22 @@ class Client:
         """Say that nothing more is wanted."""
         self._send(b"D")
 
+    def probe(self) -> tuple[str, bool] | int:
+        """Have the health probed now: (health, whether the probe passed), or an errno where it cannot be.
+
+        Raises OSError if the monitor is gone.
+        """
+        self._send(b"H")
+        message = self._expect(b"GV")
+        if len(message) == 1:
+            return message[0]
+        return HEALTHS[message[0]], bool(message[1])
+
+    def set_policy(self, policy: str, maximum: int = 0) -> int:
+        """Change the restart policy: 0 or an errno; raises OSError if the monitor is gone."""
+        self._send(struct.pack("<cBI", b"U", POLICIES.index(policy), maximum))
+        return self.wait_ack()
+
     def query(self) -> dict[str, Any]:
         """The container's state as the monitor knows it; raises OSError if the monitor is gone."""
         self._send(b"Q")
@@ -253,7 +264,7 @@ class Client:
             message = self._receive()
             if message is None:
                 raise ConnectionResetError("cannot ask the monitor: it is gone")
-            if message[0] == kind:
+            if message[0] in kind:
                 return message[1]
             self._queued.append(message)
 

@@ -50,7 +50,7 @@ NOT_PLANNED = {
     "image name platform interactive attach labels log_driver log_opts restart_name restart_max "
     "auto_remove stop_timeout add_hosts dns dns_search dns_options publish publish_all expose raw "
     "endpoints links mac network_opts unplugged "
-    "rootfs_overlay storage_size strict_limits"
+    "rootfs_overlay storage_size strict_limits health health_on_failure"
 }
 
 

@@ -40,7 +40,12 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     try:
         container, client = _started(ctx, args, request)
         if detach:
-            return _detached(client, container)
+            return _detached(ctx, client, container)
+        if request.limits:
+            error = session.started(client)
+            if error is not None:
+                raise error
+            session.tell_refused(ctx, container)
         sig_proxy = args.get("sig_proxy") is not False
         return session.foreground(
             client,
@@ -80,7 +85,9 @@ def _started(ctx: Context, args: Parsed, request: RunRequest) -> tuple[Container
         raise
 
 
-def _detached(client: Client, container: Container) -> int:
+def _detached(ctx: Context, client: Client, container: Container) -> int:
     os.write(1, (container.id + "\n").encode())
     session.leave_running(client)
+    if container.record["request"].get("limits"):
+        session.tell_refused(ctx, container)
     return 0

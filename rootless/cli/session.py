@@ -242,6 +242,14 @@ def leave_running(client: Client) -> None:
         raise error
 
 
+def tell_refused(ctx: Context, container: Container) -> None:
+    """A warning about limits of a container which now runs that the kernel refused after all."""
+    from rootless.engine import limits
+
+    for line in limits.refused(ctx, container):
+        sys.stderr.write(f"rootless: warning: {line}\n")
+
+
 def foreground(
     client: Client,
     container: Any,

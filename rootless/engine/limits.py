@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.plan.request import Placement, RunRequest
+    from rootless.store.containers import Container
 
     from .context import Context
 
@@ -147,11 +148,33 @@ def place(ctx: Context, request: RunRequest, placement: Placement) -> None:
         placement.affinity = request.limits["CpusetCpus"]
 
 
-def settings(ctx: Context, limits: Mapping[str, Any]) -> list[resources.Setting]:
-    """What is written to files of a container's control group: that for which there are controllers."""
-    have = {"", *controllers(ctx)}
-    return [one for one in resources.cgroup_values(limits, devices(limits)) if one[0] in have]
+def refused(ctx: Context, container: Container) -> list[str]:
+    """One line about limits of a container that runs, with a controller, which the kernel refused."""
+    request: dict[str, Any] = container.record["request"]
+    asked = request.get("limits") or {}
+    if not asked or "cgroup" not in controllers(ctx):
+        return []
+    state = ctx.containers.read_state(container.id)
+    if state["status"] != "running" or not state.get("cgroup"):
+        return []
+    told, have = missing(ctx, asked), {"", *controllers(ctx)}
+    names = [
+        one["Name"]
+        for one in entries(ctx, {"limits": asked}, state)
+        if one["Enforced"] is None
+        or (one["Name"] in _LISTS and one["Enforced"] != one["Requested"])
+    ]
+    names = [
+        n for n in names if n not in told and ("." not in n or resources.controller(n) in have)
+    ]
+    if not names:
+        return []
+    return [
+        f"not enforced: {resources.flags(names)}: the kernel refused it (rootless inspect tells more)"
+    ]
 
+
+_LISTS = ("BlkioWeightDevice", *resources.RATES)
 
 # What inspect says.
 

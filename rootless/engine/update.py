@@ -208,7 +208,7 @@ def _put(directory: str, setting: Setting, undo: Undo) -> bool:
 
 def write(path: str, text: str) -> None:
     """Write a file of a control group; raises OSError."""
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
     try:
         os.write(fd, text.encode())
     finally:

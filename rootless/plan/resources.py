@@ -274,8 +274,8 @@ def asks_for_none(name: str, value: Any) -> bool:
 
 
 def flags(names: Iterable[str]) -> str:
-    """Those limits as the flags that ask for them."""
-    return ", ".join(FLAGS.get(name, name) for name in names)
+    """Those limits, or files of a group, as the flags that ask for them."""
+    return ", ".join(FLAGS.get(name, f"--cgroup-conf {name}") for name in names)
 
 
 def report(

@@ -266,8 +266,10 @@ def _tell_monitor(ctx: Context, container: Container, restart: tuple[str, int]) 
     if client is None:
         return
     try:
-        tell = getattr(client, "set_policy", None)
-        if tell is not None:
-            tell(*restart)
+        refused = client.set_policy(*restart)
+    except OSError:
+        return  # the container has ended; the record is what counts
     finally:
         client.close()
+    if refused:
+        raise HostError(f"cannot change the restart policy: {os.strerror(refused).lower()}")

@@ -285,6 +285,37 @@ def test_a_restart_by_the_monitor_keeps_what_was_updated(rl: World) -> None:
 # update
 
 
+def status(rl: World, name: str) -> str:
+    return rl.out("inspect", "-f", "{{.State.Status}}", name)
+
+
+def kill_first(rl: World, name: str) -> int:
+    """Kill a container's first process, which is no stop; its pid."""
+    pid = int(rl.out("inspect", "-f", "{{.State.Pid}}", name))
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def test_a_restart_policy_holds_for_a_container_that_runs(rl: World, sleeper: str) -> None:
+    rl("update", "--restart", "on-failure:5", sleeper)
+    policy = inspected(rl, sleeper)["HostConfig"]["RestartPolicy"]
+    assert policy == {"Name": "on-failure", "MaximumRetryCount": 5}
+    pid = kill_first(rl, sleeper)
+    until(lambda: rl.out("inspect", "-f", "{{.State.Pid}}", sleeper) not in ("0", str(pid)))
+    rl("update", "--restart", "no", sleeper)
+    until(lambda: status(rl, sleeper) == "running")
+    kill_first(rl, sleeper)
+    until(lambda: status(rl, sleeper) == "exited")
+
+
+def test_a_container_that_removes_itself_is_not_restarted(rl: World) -> None:
+    rl("run", "-d", "--rm", "--name", "brief", "busybox", "sleep", "1000")
+    done = rl("update", "--restart", "always", "brief", code=1)
+    assert "because AutoRemove is enabled for the container" in done.stderr
+    assert rl.out("update", "--restart", "no", "brief") == "brief"
+    rl("rm", "-f", "brief")
+
+
 def test_update_changes_what_is_given_and_prints_the_names(rl: World, sleeper: str) -> None:
     rl("create", "--name", "still", "--cpu-shares", "512", "-m", "64m", "busybox", "true")
     done = rl(

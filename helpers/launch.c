@@ -183,6 +183,7 @@ int main(int argc, char **argv)
 		static const char usage[] = "usage: launch TAPE_FD STATUS_FD\n";
 		return write(2, usage, sizeof(usage) - 1) < 0 ? 125 : 125;
 	}
+	p.umask = umask(0);
 	p.status_fd = number(argv[2]);
 	if (p.status_fd >= 0 && fcntl(p.status_fd, F_SETFD, FD_CLOEXEC) < 0)
 		return 125;

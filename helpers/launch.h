@@ -76,6 +76,8 @@ struct player {
 	int program_ready;   /* from it */
 	const char *program_name;
 	char program_log[4096];
+	mode_t umask; /* the caller's: modes of what is made are the tape's */
+	bool umask_set;
 	int exit_code;
 	char reason[1024]; /* why the current operation failed */
 };

@@ -76,8 +76,8 @@ int op_affinity(struct player *p, const struct op *op)
 
 int op_umask(struct player *p, const struct op *op)
 {
-	(void)p;
 	umask((mode_t)op->a[0].i & 0777);
+	p->umask_set = true;
 	return 0;
 }
 
@@ -406,6 +406,8 @@ int op_exec(struct player *p, const struct op *op)
 	int after = place_listeners(p);
 	if (after < 0)
 		return fail(p, errno, "cannot hand over the listening sockets to", argv[0]);
+	if (!p->umask_set)
+		umask(p->umask);
 	if (!(op->a[3].i & EXEC_HOST))
 		seal_descriptors(after, p->status_fd);
 	bool searched = !*path && !strchr(argv[0], '/');

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
@@ -74,6 +75,7 @@ static _Noreturn void serve(const struct op *op, int connection, int tell)
 	if (unshare(CLONE_NEWNS) < 0 || umount2(op->a[1].s.data, MNT_DETACH) < 0)
 		tell_and_leave(tell);
 	setsid();
+	umask(022);
 	if (server_files(connection, &tell, op->a[2].s.data) < 0)
 		tell_and_leave(tell);
 	execve(argv[0], argv, environment);

@@ -20,6 +20,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <time.h>
@@ -111,6 +112,7 @@ static _Noreturn void be_program(const struct op *op, int control, int ready)
 		argv[i] = (char *)list_next(&cursor, NULL);
 	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	setsid();
+	umask(022);
 	if (chdir(op->a[0].s.data) < 0 || program_files(control, ready, op->a[2].s.data) < 0)
 		tell_and_leave();
 	int namespace = receive_namespace();

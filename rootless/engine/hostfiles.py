@@ -123,5 +123,10 @@ def _read(path: str) -> str:
 
 
 def _put(path: str, text: str) -> None:
+    """Write a file that every user of the container may read, whatever the caller's umask is."""
     with open(path, "w", encoding="utf-8", errors="surrogateescape") as file:
+        try:
+            os.fchmod(file.fileno(), 0o644)
+        except PermissionError:  # the container gave it away
+            pass
         file.write(text)

@@ -59,6 +59,36 @@ def test_what_a_flag_does(rl: World, flags: list[str], script: str, seen: str) -
     assert sh(rl, script, *flags) == seen
 
 
+@pytest.mark.parametrize("network", ["none", "host"])
+def test_the_callers_umask_is_not_the_containers(rl: World, network: str) -> None:
+    """077 is common on shared machines; a container's users have to read its root and its /etc all the same."""
+    words = [
+        "run",
+        "--rm",
+        "--network",
+        network,
+        "--user",
+        "1000",
+        "-v",
+        f"umask-{network}:/new/one",
+    ]
+    script = "stat -c %a / /new /new/one /dev/shm /etc/hosts /etc/hostname /etc/resolv.conf; cat /etc/hosts"
+    argv = ["sh", "-c", 'umask 077; exec "$@"', "sh", *rl.argv, *words, "--ipc", "shareable"]
+    done = subprocess.run(
+        [*argv, "busybox", "sh", "-c", script],
+        env=rl.env, cwd="/", capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:7] == ["755", "755", "755", "1777", "644", "644", "644"]
+    rl("volume", "rm", f"umask-{network}")
+
+
+def test_a_program_of_the_host_has_the_callers_umask(rl: World) -> None:
+    argv = ["sh", "-c", 'umask 027; exec "$@"', "sh", *rl.argv, "unshare", "sh", "-c", "umask"]
+    done = subprocess.run(argv, env=rl.env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "0027"
+
+
 def test_sizes(rl: World) -> None:
     assert "2048" in sh(rl, "df -k /dev/shm | tail -n 1", "--shm-size", "2m")
     assert "65536" in sh(rl, "df -k /dev/shm | tail -n 1")

@@ -6,8 +6,10 @@ import errno
 import os
 import re
 import socket
+import struct
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import netrig
@@ -27,7 +29,7 @@ from publishrig import (
     until,
 )
 
-from rootless.drivers.network.netd import publish_tcp, publish_udp
+from rootless.drivers.network.netd import datagrams, publish_tcp, publish_udp
 from rootless.drivers.network.netd.pump import reset_socket
 from rootless.plan.network import Port
 
@@ -149,6 +151,40 @@ def test_udp_servers_see_their_clients() -> None:
             assert first != second
             assert first.split()[0] == second.split()[0] == netrig.OUTSIDE
             assert exchange(client, (netrig.HOST, 1053), server) == first
+
+    in_world(case)
+
+
+@pytest.mark.parametrize("host", [netrig.HOST, netrig.HOST6])
+def test_many_datagrams_pass_together_and_stay_apart(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """What one system call sent, both ways: one for many in the service, as many as there were at the ends."""
+    given: list[int] = []
+
+    def give(sock: socket.socket, data: memoryview, size: int, *more: Any) -> None:
+        given.append(size)
+        datagrams.give(sock, data, size, *more)
+
+    monkeypatch.setattr(
+        publish_udp, "datagrams", SimpleNamespace(**{**vars(datagrams), "give": give})
+    )
+
+    def case(world: World) -> None:
+        one = world.container(2, six=True)
+        server = one.socket(UDP, 53, six=":" in host)
+        world.publish(one, Port("", 1053, 53, "udp"))
+        sent = [b"%02d" % number * 600 for number in range(30)] + [b"last"]
+        segments = [(socket.IPPROTO_UDP, 103, struct.pack("=H", 1200))]  # UDP_SEGMENT
+        with world.datagrams(world.outside, six=":" in host) as client:
+            client.sendmsg([b"".join(sent)], segments, 0, (host, 1053))
+            first, peer = server.recvfrom(65536)
+            assert [first, *(server.recv(65536) for _ in sent[1:])] == sent
+            assert 1200 in given
+            given.clear()
+            server.sendmsg([b"".join(sent)], segments, 0, peer)
+            assert [client.recv(65536) for _ in sent] == sent
+            assert 1200 in given
 
     in_world(case)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import errno
 import socket
 
+from . import datagrams
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .publish_source import Route
@@ -75,6 +77,7 @@ def _prepare(side: socket.socket) -> None:
     side.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     if side.type == socket.SOCK_DGRAM:
         side.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, DATAGRAM_BUFFER)
+        datagrams.take_many(side)
     if side.proto == socket.IPPROTO_SCTP:  # has neither; a gateway's address is the realm's own
         return
     if side.family == socket.AF_INET:

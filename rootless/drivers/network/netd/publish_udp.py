@@ -12,6 +12,7 @@ import socket
 import struct
 import time
 
+from . import datagrams
 from .flows import Flow, FlowTable
 from .loop import IN
 from .publish_source import route
@@ -80,7 +81,10 @@ class DatagramPort:
         self._target = target
         self._flows: FlowTable[Datagrams] = FlowTable(service.loop, MOST_OF_CLIENT, MOST)
         self._ends: set[tuple[str, int, str]] = set()  # addresses in use as clients
+        self._buffer = bytearray(datagrams.MOST)
+        self._view = memoryview(self._buffer)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER)
+        datagrams.take_many(listener)
         if anywhere and listener.family == socket.AF_INET:
             listener.setsockopt(socket.IPPROTO_IP, IP_PKTINFO, 1)
         elif anywhere:
@@ -96,7 +100,7 @@ class DatagramPort:
     def _receive(self, _: int) -> None:
         for _ in range(BURST):
             try:
-                data, ancillary, _, client = self._listener.recvmsg(65536, 128)
+                count, ancillary, _, client = self._listener.recvmsg_into([self._buffer], 192)
             except BlockingIOError:
                 return
             except OSError:  # of an answer that could not be delivered
@@ -112,7 +116,7 @@ class DatagramPort:
                 flow = self._open(key, client, info)
             if flow is not None:
                 try:
-                    flow.side.send(data)
+                    datagrams.give(flow.side, self._view[:count], datagrams.size_of(ancillary))
                 except OSError:  # refused, or no room: lost, as on any wire
                     pass
 
@@ -151,16 +155,13 @@ class DatagramPort:
         self._flows.touch(flow)
         for _ in range(BURST):
             try:
-                data = flow.side.recv(65536)
+                count, size = datagrams.receive(flow.side, self._buffer)
             except BlockingIOError:
                 return
             except OSError:  # the container's port is closed; it may open again
                 return
             try:
-                if flow.info:
-                    self._listener.sendmsg([data], flow.info, 0, flow.client)
-                else:
-                    self._listener.sendto(data, flow.client)
+                datagrams.give(self._listener, self._view[:count], size, flow.info, flow.client)
             except OSError:
                 pass
 

@@ -15,7 +15,7 @@ from ipaddress import ip_address
 from struct import Struct
 from sys import byteorder
 
-from . import errqueue, frames, uplink
+from . import datagrams, errqueue, frames, uplink
 from .flows import Flow, FlowTable
 from .gate import transparent
 from .loop import ERROR, IN
@@ -35,14 +35,12 @@ if TYPE_CHECKING:
 
 _IP_TTL, _IP_RECVTTL, _IP_RECVORIGDSTADDR, _IP_TRANSPARENT = 2, 12, 20, 19  # linux/in.h
 _IPV6_RECVHOPLIMIT, _IPV6_HOPLIMIT, _IPV6_RECVORIGDSTADDR, _IPV6_TRANSPARENT = 51, 52, 74, 75
-_UDP_SEGMENT, _UDP_GRO = 103, 104  # linux/udp.h; since 4.18 and 5.0
 _BURST = 64
 _BUFFER = 1 << 20
 _IDLE, _IDLE_NAMES = 60.0, 10.0  # seconds; a question to a name server has one answer
 _LOW_TTL = 32  # below: somebody looks for the way, and wants to know where it ends
 _STOCK = 16  # sockets made in the realm at a time
 _ports = Struct("!HH")
-_size = Struct("=H")
 _sockaddr4 = Struct("!2xH4s")
 _sockaddr6 = Struct("!2xH4x16s")
 
@@ -111,7 +109,7 @@ class UdpRelay:
         self._policies = policies
         self._flows: FlowTable[Datagrams] = FlowTable(loop, per_source, total)
         self._listeners: list[socket.socket] = []
-        self._buffer = bytearray(65536)
+        self._buffer = bytearray(datagrams.MOST)
         self._view = memoryview(self._buffer)
         self._stock: dict[int, list[socket.socket]] = {socket.AF_INET: [], socket.AF_INET6: []}
 
@@ -229,7 +227,7 @@ class UdpRelay:
         self._flows.touch(flow)
         for _ in range(_BURST):
             try:
-                count, size = _receive(flow.reply, self._buffer)
+                count, size = datagrams.receive(flow.reply, self._buffer)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError:  # the container refused an answer
@@ -241,14 +239,14 @@ class UdpRelay:
         self._flows.touch(flow)
         for _ in range(_BURST):
             try:
-                count, size = _receive(flow.upstream, self._buffer)
+                count, size = datagrams.receive(flow.upstream, self._buffer)
             except BlockingIOError:
                 break
             except OSError:  # an ICMP error; what it says waits in the queue
                 events |= ERROR
                 break
             try:
-                _give(flow.reply, self._view[:count], size)
+                datagrams.give(flow.reply, self._view[:count], size)
             except OSError:  # refused, or no room: lost, as on any wire
                 pass
         if events & ERROR:
@@ -257,7 +255,7 @@ class UdpRelay:
     def _send(self, flow: Datagrams, data: bytes | memoryview, size: int = 0) -> None:
         for _ in range(2):
             try:
-                _give(flow.upstream, data, size)
+                datagrams.give(flow.upstream, data, size)
                 return
             except BlockingIOError:
                 return
@@ -314,43 +312,12 @@ def _set_ttl(sock: socket.socket, ttl: int) -> None:
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, ttl or -1)
 
 
-def _take_many(sock: socket.socket) -> None:
-    """Let the kernel hand over several datagrams of one size at a time, as fast senders make them."""
-    try:
-        sock.setsockopt(socket.IPPROTO_UDP, _UDP_GRO, 1)
-    except OSError:  # before 5.0: one at a time
-        pass
-
-
-def _receive(sock: socket.socket, buffer: bytearray) -> tuple[int, int]:
-    """How many bytes came, and the size of the datagrams they are, 0 for a single one."""
-    count, ancillary, _, _ = sock.recvmsg_into([buffer], 64)
-    for level, kind, data in ancillary:
-        if level == socket.IPPROTO_UDP and kind == _UDP_GRO:
-            return count, int.from_bytes(data[:4], byteorder)
-    return count, 0
-
-
-def _give(sock: socket.socket, data: bytes | memoryview, size: int) -> None:
-    """Send datagrams of SIZE as they came, by the kernel's way to send many where it can."""
-    if not size or len(data) <= size:
-        sock.send(data)
-        return
-    try:
-        sock.sendmsg([data], [(socket.IPPROTO_UDP, _UDP_SEGMENT, _size.pack(size))])
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.EIO, errno.EMSGSIZE):
-            raise
-        for at in range(0, len(data), size):  # larger than the way takes, for instance
-            sock.send(data[at : at + size])
-
-
 def _connected(target: Address) -> socket.socket:
     """A socket of the host's namespace to TARGET."""
     sock = socket.socket(upstream_family(target[0]), socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
     try:
         errqueue.enable(sock)
-        _take_many(sock)
+        datagrams.take_many(sock)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
         sock.connect(target)
     except OSError:
@@ -366,7 +333,7 @@ def _make(family: int) -> list[socket.socket]:
         for _ in range(_STOCK):
             sock = socket.socket(family, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
             made.append(sock)
-            _take_many(sock)
+            datagrams.take_many(sock)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
             if family == socket.AF_INET:

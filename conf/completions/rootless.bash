@@ -58,7 +58,7 @@ _rootless() {
             flags='--help connect create disconnect inspect list ls prune remove rm'
             ;;
         system)
-            flags='--help df events info prune reset'
+            flags='--help df events info prune reset resume'
             ;;
         volume)
             flags='--help create export import inspect list ls prune remove rm'
@@ -262,6 +262,9 @@ _rootless() {
         'system prune')
             flags='--all --filter --force --volumes -a -f --help'
             takes=' --filter '
+            ;;
+        'system resume')
+            flags='--install --quiet --uninstall -q --help'
             ;;
         'system reset')
             flags='--force -f --help'

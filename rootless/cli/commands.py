@@ -61,6 +61,7 @@ TABLE: dict[str, Row] = {
     "healthcheck run": ("healthcheck.run", "Check the health of a container now", "[OPTIONS] CONTAINER", "healthcheck-run", 1, 1, MANAGEMENT, False),
     "image prune": ("prune.images", "Remove unused images", "[OPTIONS]", "image-prune", 0, 0, MANAGEMENT, True),
     "system prune": ("prune.system", "Remove unused data", "[OPTIONS]", "system-prune", 0, 0, MANAGEMENT, True),
+    "system resume": ("resume", "Start the containers that run again after a boot", "[OPTIONS]", "resume", 0, 0, MANAGEMENT, False),
     "system reset": ("prune.reset", "Remove everything that rootless keeps", "[OPTIONS]", "reset", 0, 0, MANAGEMENT, True),
     "system df": ("df", "Show how much room things take", "[OPTIONS]", "df", 0, 0, MANAGEMENT, True),
     "network connect": ("network.connect", "Connect a container to a network", "[OPTIONS] NETWORK CONTAINER", "network-connect", 2, 2, MANAGEMENT, True),

@@ -188,6 +188,11 @@ SETS: dict[str, tuple[Row, ...]] = {
             "Remove anonymous volumes, too",
         ),
     ),
+    "resume": (
+        ("install", "", "bool", "", "Have it done at every boot: by systemd, else by cron"),
+        ("quiet", "q", "bool", "", "Do not print the names of what is started"),
+        ("uninstall", "", "bool", "", "Take away what --install put into place"),
+    ),
     "reset": (("force", "f", "bool", "", "Do not ask"),),
     "volume-create": (
         ("driver", "d", "str", "string", "Volume driver", "", "local", (), ("local",)),

@@ -90,4 +90,5 @@ def _detached(ctx: Context, client: Client, container: Container) -> int:
     session.leave_running(client)
     if container.record["request"].get("limits"):
         session.tell_refused(ctx, container)
+    session.warn_of_logout(ctx, container)
     return 0

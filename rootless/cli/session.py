@@ -250,6 +250,17 @@ def tell_refused(ctx: Context, container: Container) -> None:
         sys.stderr.write(f"rootless: warning: {line}\n")
 
 
+def warn_of_logout(ctx: Context, container: Container) -> None:
+    """Say once that a container left running will not outlive this session, where that is so."""
+    if os.path.exists(f"{ctx.paths.runtime_root}/logout-told"):
+        return
+    from rootless.engine import sessions
+
+    said = sessions.warn(ctx, container)
+    if said:
+        sys.stderr.write(f"rootless: note: {said}\n")
+
+
 def foreground(
     client: Client,
     container: Any,

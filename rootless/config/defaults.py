@@ -27,6 +27,7 @@ DEFAULTS: dict[str, Value] = {
     "run.log_max_file": 1,
     "run.stop_timeout": 10,
     "run.advice": "once",
+    "run.resume": "auto",
     "run.strict_limits": "no",
     "events.max_size": 4194304,
     "registry.insecure": [],
@@ -39,6 +40,7 @@ DEFAULTS: dict[str, Value] = {
 CHOICES: dict[str, tuple[str, ...]] = {
     "network.ipv6": ("yes", "no"),
     "network.metadata": ("deny", "allow"),
+    "run.resume": ("auto", "off"),
     "run.strict_limits": ("yes", "no"),
 }
 

@@ -65,7 +65,12 @@ class Context:
             env = service_user.become(env)
             uid = os.getuid()
         settings = config_settings.load(env, uid)
-        return cls(env, settings, config_paths.Paths.load(settings, env, uid, proc.boot_id()))
+        paths = config_paths.Paths.load(settings, env, uid, proc.boot_id())
+        if not os.path.exists(f"{paths.runtime_root}/resumed"):
+            from . import resume
+
+            resume.first_command(paths, settings, env)
+        return cls(env, settings, paths)
 
     @property
     def facts(self) -> HostFacts:

@@ -47,6 +47,7 @@ def stop(
     TIMEOUT in seconds (None: the container's own, or 10; negative: wait forever).
     """
     if not is_running(ctx, container):
+        ctx.containers.note_stop(container.id)
         return False
     request = RunRequest.from_dict(container.record["request"])
     number = signals.number(signal or stop_signal(container, request))
@@ -101,11 +102,7 @@ def _kill_directly(ctx: Context, container: Container, number: int) -> None:
     """Signal a container whose monitor is gone, never a stranger with its old pid."""
     state = ctx.containers.read_state(container.id)
     pid, born = int(state["pid"]), int(state["pidStart"])
-    if pid <= 0 or proc.starttime(pid) != born:
-        return
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
+    if not proc.send_signal(pid, born, number):
         return
     deadline = time.monotonic() + KILL_WAIT
     while number == 9 and proc.pid_alive(pid, born) and time.monotonic() < deadline:

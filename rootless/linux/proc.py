@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _signal
+import errno
 import os
 
 TYPE_CHECKING = False
@@ -41,6 +43,37 @@ def starttime(pid: int) -> int | None:
 def pid_alive(pid: int, start: int) -> bool:
     """Whether the process PID that was started at START (clock ticks) still lives."""
     return pid > 0 and starttime(pid) == start
+
+
+def send_signal(pid: int, start: int, number: int) -> bool:
+    """Send signal NUMBER to the process PID that was started at START; False where it is gone.
+
+    By a pidfd, which means the process that was looked at and no later one of its number; before Linux 5.3
+    there is an instant between the look and the signal.
+    """
+    if pid <= 0:
+        return False
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError as error:
+        if error.errno != errno.ENOSYS:
+            return False
+        fd = -1
+    except AttributeError:
+        fd = -1
+    try:
+        if not pid_alive(pid, start):
+            return False
+        if fd >= 0:
+            _signal.pidfd_send_signal(fd, number)
+        else:
+            os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    finally:
+        if fd >= 0:
+            os.close(fd)
+    return True
 
 
 _boot_id = ""

@@ -82,12 +82,11 @@ def end(paths: Paths, facts: HostFacts) -> None:
     realm = _open(record)
     if realm is None:
         return
+    start = proc.starttime(realm.pid)
     realm.close()
     os.unlink(record)
-    try:
-        os.kill(realm.pid, 15)
-    except ProcessLookupError:
-        pass
+    if start is not None:
+        proc.send_signal(realm.pid, start, 15)
 
 
 def _open(record: str) -> Realm | None:

@@ -258,6 +258,13 @@ class ContainerStore:
         except OSError:
             return ""
 
+    def every(self) -> Iterator[Container]:
+        """Every container, in no order and without a look at its state."""
+        for container_id in self.list_ids():
+            yield Container(
+                container_id, self._name_of(container_id), f"{self.directory}/{container_id}"
+            )
+
     def scan(self) -> Iterator[tuple[Container, dict[str, Any]]]:
         """(container, state) of every container, in no order; one that vanishes meanwhile is left out."""
         names: dict[str, str] = {}
@@ -315,6 +322,31 @@ class ContainerStore:
                 state["error"] = state["error"] or "monitor was lost"
                 state["pid"] = state["pidStart"] = state["monitorPid"] = 0
         return state
+
+    def raw_state(self, container_id: str) -> tuple[dict[str, Any], bool]:
+        """(what the state file says, whether the container's monitor lives); raises NotFoundError."""
+        directory = f"{self.directory}/{container_id}"
+        state = _parse(f"{directory}/state.json", container_id)
+        return state, state["status"] in ACTIVE and self._alive(directory, state)
+
+    def note_stop(self, container_id: str) -> None:
+        """Record that a container which does not run was stopped by hand: nobody is to resume it.
+
+        Only where that says something new: its end was in another boot, or nobody recorded it.
+        """
+        state, alive = self.raw_state(container_id)
+        lost = state["status"] in ACTIVE
+        if alive or state.get("manualStop") or not (lost or state["bootId"] != proc.boot_id()):
+            return
+        try:
+            lock = self.lock(container_id)
+        except (ConflictError, NotFoundError):
+            return
+        try:
+            state = self.read_state(container_id)
+            self.write_state(container_id, {**state, "manualStop": True})
+        finally:
+            os.close(lock)
 
     def _alive(self, directory: str, state: dict[str, Any]) -> bool:
         if state["bootId"] != proc.boot_id():

@@ -1,0 +1,99 @@
+"""Whether a container started now outlives the caller's session, found on this machine."""
+
+from __future__ import annotations
+
+import os
+
+from rootless.plan import sessions as plans
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rootless.store.containers import Container
+
+    from .context import Context
+
+_CONF_DIRS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
+_MARK = "logout-told"
+
+
+def user_name() -> str:
+    """The caller's name; "" where there is none."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return ""
+
+
+def lingers(root: str = "") -> bool:
+    """Whether the caller's systemd stays without a session."""
+    name = user_name()
+    return bool(name) and os.path.exists(f"{root}/var/lib/systemd/linger/{name}")
+
+
+def logind_files(root: str = "") -> Iterator[str]:
+    """The texts of logind.conf and its drop-ins, in the order that systemd reads them."""
+    for directory in _CONF_DIRS:
+        text = _text(f"{root}{directory}/systemd/logind.conf")
+        if text is not None:
+            yield text
+            break
+    drop_ins: dict[str, str] = {}
+    for directory in reversed(
+        _CONF_DIRS
+    ):  # the first of these takes the place of others of its name
+        path = f"{root}{directory}/systemd/logind.conf.d"
+        try:
+            names = os.listdir(path)
+        except OSError:
+            continue
+        drop_ins.update({name: f"{path}/{name}" for name in names if name.endswith(".conf")})
+    for name in sorted(drop_ins):
+        yield _text(drop_ins[name]) or ""
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+    except OSError:
+        return None
+
+
+def warning(pid: int, root: str = "") -> str:
+    """What will end the process PID when the caller logs out, and what helps; "" where nothing does."""
+    if not os.path.isdir(f"{root}/run/systemd/sessions"):
+        return ""  # no logind
+    cgroup = plans.own_cgroup(_text(f"/proc/{pid}/cgroup") or "")
+    uid, user, stays = os.getuid(), user_name(), lingers(root)
+    reason = plans.at_logout(cgroup, uid, user, plans.settings(logind_files(root)), lingers=stays)
+    if not reason:
+        return ""
+    return (
+        f"this container ends when you log out: {reason}; "
+        f"{plans.remedy(cgroup, uid, user, lingers=stays)} (this is said once)"
+    )
+
+
+def first_time(ctx: Context) -> bool:
+    """Whether nobody has looked yet since the boot or the login that the runtime directory is from."""
+    try:
+        os.close(
+            os.open(
+                f"{ctx.paths.runtime_root}/{_MARK}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600
+            )
+        )
+    except OSError:
+        return False
+    return True
+
+
+def warn(ctx: Context, container: Container) -> str:
+    """The first time, what `run -d` says of a container that will not outlive the session; else ""."""
+    if not first_time(ctx):
+        return ""
+    monitor = int(ctx.containers.read_state(container.id).get("monitorPid") or 0)
+    return warning(monitor) if monitor else ""

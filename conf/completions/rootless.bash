@@ -37,7 +37,7 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare update version volume wait'
+            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stats stop system tag top unshare update version volume wait'
             takes=' --root --runtime-dir --storage-driver --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
@@ -46,7 +46,7 @@ _rootless() {
             esac
             ;;
         container)
-            flags='--help attach commit cp create diff exec export inspect kill list logs ls port prune ps remove rename restart rm run start stop top update wait'
+            flags='--help attach commit cp create diff exec export inspect kill list logs ls port prune ps remove rename restart rm run start stats stop top update wait'
             ;;
         healthcheck)
             flags='--help run'
@@ -110,7 +110,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stop system tag top unshare update version volume wait'
+            flags='--help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stats stop system tag top unshare update version volume wait'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -213,6 +213,10 @@ _rootless() {
             flags='--attach --checkpoint --checkpoint-dir --detach-keys --interactive -a -i --help'
             takes=' --checkpoint --checkpoint-dir --detach-keys '
             kind=all
+            ;;
+        'container stats'|stats)
+            flags='--all --format --no-stream --no-trunc -a --help'
+            takes=' --format '
             ;;
         'container stop'|stop)
             flags='--signal --timeout -s -t --help'

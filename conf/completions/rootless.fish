@@ -55,6 +55,7 @@ complete -c rootless -n "__rootless_is ''" -a restart -d 'Stop containers and st
 complete -c rootless -n "__rootless_is ''" -a rm -d 'Remove containers'
 complete -c rootless -n "__rootless_is ''" -a rmi -d 'Remove images'
 complete -c rootless -n "__rootless_is ''" -a start -d 'Start stopped containers'
+complete -c rootless -n "__rootless_is ''" -a stats -d 'Show what containers use, live'
 complete -c rootless -n "__rootless_is ''" -a stop -d 'Stop running containers'
 complete -c rootless -n "__rootless_is ''" -a tag -d 'Give an image a further name'
 complete -c rootless -n "__rootless_is ''" -a top -d 'List the processes of a container'
@@ -83,6 +84,7 @@ complete -c rootless -n "__rootless_is container" -a restart -d 'Stop containers
 complete -c rootless -n "__rootless_is container" -a rm -d 'Remove containers'
 complete -c rootless -n "__rootless_is container" -a run -d 'Create and run a new container from an image'
 complete -c rootless -n "__rootless_is container" -a start -d 'Start stopped containers'
+complete -c rootless -n "__rootless_is container" -a stats -d 'Show what containers use, live'
 complete -c rootless -n "__rootless_is container" -a stop -d 'Stop running containers'
 complete -c rootless -n "__rootless_is container" -a top -d 'List the processes of a container'
 complete -c rootless -n "__rootless_is container" -a update -d 'Change the limits and the restart policy of containers'
@@ -436,6 +438,10 @@ complete -c rootless -n "__rootless_at 'container start' start" -l checkpoint-di
 complete -c rootless -n "__rootless_at 'container start' start" -l detach-keys -r -d 'Key sequence that detaches from the container'
 complete -c rootless -n "__rootless_at 'container start' start" -l interactive -s i -d 'Attach the container\'s stdin'
 complete -c rootless -n "__rootless_at 'container start' start" -a "(rootless ps -a --format '{{.Names}}' 2>/dev/null)"
+complete -c rootless -n "__rootless_at 'container stats' stats" -l all -s a -d 'Show all containers, not only running ones'
+complete -c rootless -n "__rootless_at 'container stats' stats" -l format -r -d 'Format output: json, table, \'table TEMPLATE\' or a Go template'
+complete -c rootless -n "__rootless_at 'container stats' stats" -l no-stream -d 'Show it once and end'
+complete -c rootless -n "__rootless_at 'container stats' stats" -l no-trunc -d 'Do not shorten IDs'
 complete -c rootless -n "__rootless_at 'container stop' stop" -l signal -s s -r -d 'Signal to send to the container'
 complete -c rootless -n "__rootless_at 'container stop' stop" -l timeout -s t -r -d 'Seconds to wait before the container is killed (-1: without end)'
 complete -c rootless -n "__rootless_at 'container stop' stop" -a "(rootless ps --format '{{.Names}}' 2>/dev/null)"

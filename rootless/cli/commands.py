@@ -50,6 +50,7 @@ TABLE: dict[str, Row] = {
     "rm": ("rm", "Remove containers", "[OPTIONS] CONTAINER [CONTAINER...]", "rm", 1, -1, OTHER, False),
     "rmi": ("rmi", "Remove images", "[OPTIONS] IMAGE [IMAGE...]", "rmi", 1, -1, OTHER, False),
     "start": ("start", "Start stopped containers", "[OPTIONS] CONTAINER [CONTAINER...]", "start", 1, -1, OTHER, False),
+    "stats": ("stats", "Show what containers use, live", "[OPTIONS] [CONTAINER...]", "stats", 0, -1, OTHER, False),
     "stop": ("stop", "Stop running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "stop", 1, -1, OTHER, False),
     "tag": ("tag", "Give an image a further name", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "none", 2, 2, OTHER, False),
     "top": ("top", "List the processes of a container", "CONTAINER [ps OPTIONS]", "none", 1, -1, OTHER, False),
@@ -96,7 +97,7 @@ ALIASES: dict[str, str] = {
         for name in (
             *("commit", "cp", "diff", "export"),
             *("attach", "create", "exec", "kill", "logs", "port", "ps", "rename", "restart"),
-            *("rm", "run", "start", "stop", "top", "update", "wait"),
+            *("rm", "run", "start", "stats", "stop", "top", "update", "wait"),
         )
     },
     "container ls": "ps",

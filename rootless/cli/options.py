@@ -283,6 +283,12 @@ SETS: dict[str, tuple[Row, ...]] = {
         _DETACH_KEYS,
         ("interactive", "i", "bool", "", "Attach the container's stdin"),
     ),
+    "stats": (
+        ("all", "a", "bool", "", "Show all containers, not only running ones"),
+        ("format", "", "str", "string", _FORMAT_TABLE),
+        ("no-stream", "", "bool", "", "Show it once and end"),
+        ("no-trunc", "", "bool", "", "Do not shorten IDs"),
+    ),
     "stop": (_SIGNAL, _TIMEOUT),
     "kill": (("signal", "s", "str", "string", "Signal to send instead of KILL"),),
     "rm": (

@@ -38,12 +38,17 @@ class Sheet:
         self.methods = methods or {}
 
 
-def default_table(sheet: Sheet, rows: Iterable[Any]) -> str:
-    """The table with the sheet's columns."""
+def tabbed(sheet: Sheet, rows: Iterable[Any]) -> str:
+    """The table with the sheet's columns, not aligned yet."""
     lines = ["\t".join(sheet.headers[name] for name in sheet.columns)]
     getters = [sheet.fields[name] for name in sheet.columns]
     lines += ["\t".join([get(row) for get in getters]) for row in rows]
-    return table.align("\n".join(lines) + "\n")
+    return "\n".join(lines) + "\n"
+
+
+def default_table(sheet: Sheet, rows: Iterable[Any]) -> str:
+    """The table with the sheet's columns."""
+    return table.align(tabbed(sheet, rows))
 
 
 def render(sheet: Sheet, rows: Iterable[Any], form: str) -> str:

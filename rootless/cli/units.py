@@ -13,6 +13,7 @@ SECOND = 1_000_000_000
 ZERO_TIME = "0001-01-01T00:00:00Z"
 
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB", "ZB", "YB")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 _DURATION_UNITS = {
     "ns": 1,
     "us": 1_000,
@@ -32,6 +33,15 @@ def human_size(size: float, digits: int = 3) -> str:
         size /= 1000.0
         unit += 1
     return f"{size:.{digits}g}{_DECIMAL[unit]}"
+
+
+def binary_size(size: float) -> str:
+    """SIZE bytes in powers of 1024 with four significant digits: ``1.205MiB``, ``0B``."""
+    unit = 0
+    while size >= 1024.0 and unit < len(_BINARY) - 1:
+        size /= 1024.0
+        unit += 1
+    return f"{size:.4g}{_BINARY[unit]}"
 
 
 def human_duration(seconds: float) -> str:

@@ -31,33 +31,55 @@ def _namespace(pid: str) -> str:
         return ""
 
 
+class Snapshot:
+    """All processes at one moment.
+
+    ``table`` has the fields of /proc/PID/stat from the third on by pid, the name put before them.
+    """
+
+    def __init__(self) -> None:
+        self.table: dict[int, list[str]] = {}
+        self._children: dict[int, list[int]] = {}
+        self._spaces: dict[str, list[int]] = {}
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                fields = _stat(name)
+                if fields is not None:
+                    self.table[int(name)] = fields
+                    self._children.setdefault(int(fields[2]), []).append(int(name))
+        self._own = _namespace("self")
+
+    def of(self, pid: int, *, extra: tuple[int, ...] = (), alone: bool = False) -> list[int]:
+        """Pids of the container whose first process is PID, sorted.
+
+        EXTRA are further roots (exec sessions under --pid host); ALONE: only PID and who descends from it.
+        """
+        space = "" if alone else _namespace(str(pid))
+        mine = {pid, *extra}
+        if space and space != self._own:
+            mine.update(self._members(space))
+        pending = list(mine)
+        while pending:
+            for child in self._children.get(pending.pop(), ()):
+                if child not in mine:
+                    mine.add(child)
+                    pending.append(child)
+        return sorted(one for one in mine if one in self.table)
+
+    def _members(self, space: str) -> list[int]:
+        if not self._spaces:
+            for one in self.table:
+                self._spaces.setdefault(_namespace(str(one)), []).append(one)
+        return self._spaces.get(space, [])
+
+
 def of_container(pid: int, *, extra: tuple[int, ...] = ()) -> list[dict[str, Any]]:
     """The processes of the container whose first process is PID, in the order of their pids.
 
-    EXTRA are further roots (exec sessions under --pid host).  Keys: pid, ppid, uid, name, tty, cpu
-    (clock ticks), start (clock ticks since boot), command.
+    Keys: pid, ppid, uid, name, tty, cpu (clock ticks), start (clock ticks since boot), command.
     """
-    table: dict[int, list[str]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            fields = _stat(name)
-            if fields is not None:
-                table[int(name)] = fields
-    space = _namespace(str(pid))
-    shared = not space or space == _namespace("self")
-    mine = {pid, *extra}
-    if not shared:
-        mine |= {one for one in table if _namespace(str(one)) == space}
-    children: dict[int, list[int]] = {}
-    for one, fields in table.items():
-        children.setdefault(int(fields[2]), []).append(one)
-    pending = list(mine)
-    while pending:
-        for child in children.get(pending.pop(), ()):
-            if child not in mine:
-                mine.add(child)
-                pending.append(child)
-    return [_process(one, table[one]) for one in sorted(mine) if one in table]
+    now = Snapshot()
+    return [_process(one, now.table[one]) for one in now.of(pid, extra=extra)]
 
 
 def _process(pid: int, fields: list[str]) -> dict[str, Any]:

@@ -136,6 +136,29 @@ def case_ps(engines: Sequence[Engine], rounds: int) -> list[Result]:
     return results
 
 
+def case_stats(engines: Sequence[Engine], rounds: int) -> list[Result]:
+    """stats --no-stream with few and with many running containers."""
+    results = []
+    have = 0
+    for count in (1, 100):
+        for number in range(have, count):
+            for engine in engines:
+                words = ("--name", f"bench-stats-{number}", "--network", "none", IMAGE)
+                engine.run("run", "-d", *words, "sleep", "9999")
+        have = count
+        results.append(
+            alternate(
+                f"stats --no-stream, {count} containers",
+                engines,
+                max(3, rounds // 2),
+                lambda _: ("stats", "--no-stream"),
+            )
+        )
+    for engine in engines:
+        engine.run("rm", "-f", *(f"bench-stats-{n}" for n in range(have)))
+    return results
+
+
 def case_parallel(engines: Sequence[Engine], rounds: int) -> list[Result]:
     """200 containers at once, as many starters as there is room for."""
     samples: dict[str, list[float]] = {}
@@ -212,6 +235,7 @@ CASES: dict[str, Callable[..., list[Result]]] = {
     "run": case_run,
     "exec": case_exec,
     "ps": case_ps,
+    "stats": case_stats,
     "monitor": case_monitor,
     "parallel": case_parallel,
     "pull": case_pull,

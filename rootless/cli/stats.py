@@ -48,9 +48,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     sheet = make_sheet(trunc=not args.get("no_trunc"))
     watched = Watched(ctx, args.args, every=bool(args.get("all")))
     if args.get("no_stream"):
-        if watched.rows and not watched.idle:
-            time.sleep(ONCE)
-            watched.look()
+        watched.settle()
         sys.stdout.write(render(sheet, watched.rows, form))
         return 0
     if form in ("", "table") and os.isatty(1):
@@ -93,8 +91,6 @@ def _follow(ctx: Context, watched: Watched, show: Callable[[list[Row]], bool]) -
             changed = _wait(reader, time.time_ns() + int(pause * 1e9))
             if changed is None:
                 return 0
-            if changed:
-                watched.find()
             watched.look()
             if not show(watched.rows) or watched.over:
                 return 0
@@ -122,49 +118,63 @@ class Watched:
         self._sampler = stats.Sampler()
         self._states: dict[str, dict[str, Any]] = {}
         self.rows: list[Row] = []
-        if names:
-            found = [(name, ctx.containers.resolve(name)) for name in dict.fromkeys(names)]
-            self.rows = [Row(name, one.id, one.name) for name, one in found]
-        else:
-            self.find()
+        for name in dict.fromkeys(names):
+            one = ctx.containers.resolve(name)
+            self.rows.append(Row(name, one.id, one.name))
         self.look()
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing runs, so that there is nothing to wait for."""
-        return not any(self._states.values())
 
     @property
     def over(self) -> bool:
         """Whether nothing can come any more: every container that was named is gone."""
         return bool(self._names) and all(row.after is None for row in self.rows)
 
-    def find(self) -> None:
+    def settle(self) -> None:
+        """See that there are two samples of what runs: of an earlier call, or in a moment."""
+        history = stats.History(f"{self._ctx.paths.runtime_root}/stats")
+        running = {row.id: row for row in self.rows if self._states[row.id].get("pid")}
+        for row in running.values():
+            if row.after is not None:
+                row.before = history.before(row.id, self._states[row.id]["pidStart"], row.after)
+        if any(row.before is None and row.after is not None for row in running.values()):
+            before = {row.id: row.before for row in self.rows}
+            time.sleep(ONCE)
+            self.look()
+            for row in self.rows:
+                row.before = before.get(row.id) or row.before
+        samples = {row.id: row.after for row in self.rows if row.after and row.id in running}
+        history.keep(samples, self._states)
+
+    def _find(self) -> None:
         """See what containers there are."""
-        if self._names:
-            return
         known = {row.id: row for row in self.rows}
         rows = []
         for container, state in self._ctx.containers.scan():
             if not self._every and state["status"] not in listing.RUNNING:
                 continue
             try:
-                created = float(container.record.get("created") or 0)
-            except NotFoundError:
+                created = os.stat(f"{container.dir}/lock").st_mtime_ns  # made first, never written
+            except OSError:
                 continue  # removed while we looked
+            self._states[container.id] = state
             row = known.get(container.id) or Row(container.id[:12], container.id, container.name)
             row.name = container.name
             rows.append((-created, container.id, row))
         self.rows = [row for _, _, row in sorted(rows, key=lambda one: one[:2])]
 
-    def look(self) -> None:
-        """Take a further sample of each: none of one that is gone; one that is stopped uses nothing."""
-        self._states = {}
+    def _read(self) -> None:
         for row in self.rows:
             try:
                 self._states[row.id] = self._ctx.containers.read_state(row.id)
             except NotFoundError:
                 self._states[row.id] = {}
+
+    def look(self) -> None:
+        """Take a further sample of each: none of one that is gone; one that is stopped uses nothing."""
+        self._states = {}
+        if self._names:
+            self._read()
+        else:
+            self._find()
         running = {one: state for one, state in self._states.items() if state.get("pid")}
         samples = self._sampler.take(running)
         for row in self.rows:

@@ -16,15 +16,19 @@ if TYPE_CHECKING:
 def _stat(pid: str) -> list[str] | None:
     """Fields of /proc/PID/stat from the third on (state, ppid ...), the name put before them."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            text = file.read()
+        fd = os.open(f"/proc/{pid}/stat", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            text = os.read(fd, 4096).decode("utf-8", "replace")
+        finally:
+            os.close(fd)
     except OSError:
         return None
     start, end = text.find("("), text.rfind(")")
     return [text[start + 1 : end], *text[end + 2 :].split()]
 
 
-def _namespace(pid: str) -> str:
+def namespace(pid: str) -> str:
+    """The PID namespace of a process, "" where we may not know."""
     try:
         return os.readlink(f"/proc/{pid}/ns/pid")
     except OSError:
@@ -32,32 +36,37 @@ def _namespace(pid: str) -> str:
 
 
 class Snapshot:
-    """All processes at one moment.
+    """All processes at one moment, or with INSIDE only those in PID namespaces other than ours.
 
     ``table`` has the fields of /proc/PID/stat from the third on by pid, the name put before them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, inside: bool = False) -> None:
         self.table: dict[int, list[str]] = {}
         self._children: dict[int, list[int]] = {}
         self._spaces: dict[str, list[int]] = {}
+        self._own = namespace("self")
         for name in os.listdir("/proc"):
-            if name.isdigit():
-                fields = _stat(name)
-                if fields is not None:
-                    self.table[int(name)] = fields
-                    self._children.setdefault(int(fields[2]), []).append(int(name))
-        self._own = _namespace("self")
+            if not name.isdigit():
+                continue
+            space = namespace(name)  # "" of a process of somebody else
+            if inside and space in ("", self._own):
+                continue
+            fields = _stat(name)
+            if fields is not None:
+                self.table[int(name)] = fields
+                self._children.setdefault(int(fields[2]), []).append(int(name))
+                self._spaces.setdefault(space, []).append(int(name))
 
     def of(self, pid: int, *, extra: tuple[int, ...] = (), alone: bool = False) -> list[int]:
         """Pids of the container whose first process is PID, sorted.
 
         EXTRA are further roots (exec sessions under --pid host); ALONE: only PID and who descends from it.
         """
-        space = "" if alone else _namespace(str(pid))
+        space = "" if alone else namespace(str(pid))
         mine = {pid, *extra}
         if space and space != self._own:
-            mine.update(self._members(space))
+            mine.update(self._spaces.get(space, ()))
         pending = list(mine)
         while pending:
             for child in self._children.get(pending.pop(), ()):
@@ -65,12 +74,6 @@ class Snapshot:
                     mine.add(child)
                     pending.append(child)
         return sorted(one for one in mine if one in self.table)
-
-    def _members(self, space: str) -> list[int]:
-        if not self._spaces:
-            for one in self.table:
-                self._spaces.setdefault(_namespace(str(one)), []).append(one)
-        return self._spaces.get(space, [])
 
 
 def of_container(pid: int, *, extra: tuple[int, ...] = ()) -> list[dict[str, Any]]:

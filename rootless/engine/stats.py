@@ -17,7 +17,9 @@ from __future__ import annotations
 import os
 import time
 
+from rootless import jsonc
 from rootless.linux import proc
+from rootless.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,6 +72,71 @@ def memory_percent(sample: Sample) -> float | None:
     if sample.memory is None or sample.limit is None:
         return None
     return sample.memory * 100.0 / sample.limit if sample.limit else 0.0
+
+
+def restore(values: Any) -> Sample | None:
+    """The sample that (time, processor time) stands for, of which only percentages are made."""
+    try:
+        at, cpu = map(int, values)
+    except (TypeError, ValueError):
+        return None
+    found = Sample()
+    found.at, found.cpu = at, cpu
+    return found
+
+
+class History:
+    """Samples of calls before this one, in a file of this boot: who asks again need not wait.
+
+    A sample is of use while it is OLD_ENOUGH for the ticks that are counted, and not TOO_OLD to be "now".
+    Of each container the last is kept, and the one before it, for when the last is too young.
+    """
+
+    OLD_ENOUGH = 100_000_000
+    TOO_OLD = 60_000_000_000
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._kept: dict[str, Any] = {}
+        try:
+            kept = jsonc.loads(_read(path) or b"")
+            self._kept = kept if isinstance(kept, dict) else {}
+        except ValueError:
+            pass
+
+    def before(self, container_id: str, born: int, now: Sample) -> Sample | None:
+        """The latest sample that is of use, of the life that began at BORN (clock ticks)."""
+        kept = self._kept.get(container_id)
+        if not isinstance(kept, list) or len(kept) != 3 or kept[0] != born:
+            return None
+        for values in kept[1:]:
+            found = restore(values)
+            if found is not None and self.OLD_ENOUGH <= now.at - found.at <= self.TOO_OLD:
+                return found
+        return None
+
+    def keep(self, samples: Mapping[str, Sample], states: Mapping[str, Mapping[str, Any]]) -> None:
+        """Put samples in place of those that they are later than; others are forgotten with their time."""
+        now = time.monotonic_ns()
+        kept = {}
+        for container_id, values in self._kept.items():
+            last = restore(values[1]) if isinstance(values, list) and len(values) == 3 else None
+            if last is not None and 0 <= now - last.at <= self.TOO_OLD:
+                kept[container_id] = values
+        for container_id, sample in samples.items():
+            if sample.cpu is None:
+                continue
+            born = states[container_id]["pidStart"]
+            old = kept.get(container_id)
+            latest = [sample.at, sample.cpu]
+            if not old or old[0] != born:
+                kept[container_id] = [born, latest, None]
+            elif sample.at - old[1][0] >= self.OLD_ENOUGH:
+                kept[container_id] = [born, latest, old[1]]
+        try:
+            files.replace(self._path, jsonc.dumps(kept).encode(), durable=False)
+        except OSError:
+            pass
 
 
 class Sampler:
@@ -128,11 +195,15 @@ class Sampler:
             sample.received, sample.sent = interfaces(_read(f"/proc/{pid}/net/dev"))
 
     def _sum(self, poor: Mapping[str, Sample], states: Mapping[str, Mapping[str, Any]]) -> None:
-        from .processes import Snapshot
+        from .processes import Snapshot, namespace
 
-        now = Snapshot()
+        spaces: dict[str, list[int]] = {}
+        for container_id in poor:
+            pid = int(states[container_id]["pid"])
+            spaces.setdefault(namespace(str(pid)), []).append(pid)
+        now = Snapshot(inside="" not in spaces and namespace("self") not in spaces)
         at = time.monotonic_ns()
-        joined = _joined(int(states[one]["pid"]) for one in poor)
+        joined = _joined(spaces)
         for container_id, sample in poor.items():
             pid = int(states[container_id]["pid"])
             pids = now.of(pid, alone=pid in joined)
@@ -147,14 +218,8 @@ class Sampler:
                 sample.read, sample.written = _transferred(pids)
 
 
-def _joined(pids: Iterable[int]) -> set[int]:
+def _joined(spaces: Mapping[str, list[int]]) -> set[int]:
     """Those of the first processes that live in the PID namespace of another container."""
-    spaces: dict[str, list[int]] = {}
-    for pid in pids:
-        try:
-            spaces.setdefault(os.readlink(f"/proc/{pid}/ns/pid"), []).append(pid)
-        except OSError:
-            continue
     found: set[int] = set()
     for members in spaces.values():
         if len(members) > 1:
@@ -237,12 +302,13 @@ def _inode(pid: str) -> int:
 
 
 def _read(path: str) -> bytes | None:
+    """The beginning of a file of the kernel's, or all of a small one."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     try:
-        return os.read(fd, 65536)
+        return os.read(fd, 1 << 20)
     except OSError:
         return None
     finally:

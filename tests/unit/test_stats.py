@@ -304,3 +304,59 @@ def test_sampling_is_monotonic(child: int) -> None:
     time.sleep(0.01)
     second = sampler.take({"x": state(child)})["x"]
     assert second.at > first.at and engine.cpu_percent(first, second) is not None
+
+
+# samples of earlier calls
+
+
+def at(seconds: float, cpu: int) -> engine.Sample:
+    found = engine.Sample()
+    found.at, found.cpu = int(seconds * 1e9), cpu
+    return found
+
+
+def test_an_earlier_call_gives_the_first_sample(tmp_path: Path) -> None:
+    path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
+    now = time.monotonic()
+    engine.History(path).keep({"x": at(now - 2, 100)}, states)
+    found = engine.History(path).before("x", 7, at(now, 300))
+    assert found is not None and found.cpu == 100
+    assert engine.History(path).before("x", 8, at(now, 300)) is None  # it was started anew
+    assert engine.History(path).before("y", 7, at(now, 300)) is None
+
+
+@pytest.mark.parametrize("age", [0.01, 61])
+def test_samples_too_young_or_too_old_are_of_no_use(tmp_path: Path, age: float) -> None:
+    path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
+    now = time.monotonic()
+    engine.History(path).keep({"x": at(now - age, 100)}, states)
+    assert engine.History(path).before("x", 7, at(now, 300)) is None
+
+
+def test_who_asks_in_quick_succession_gets_the_sample_before(tmp_path: Path) -> None:
+    path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
+    now = time.monotonic()
+    for when, cpu in ((now - 5, 1), (now - 0.02, 2), (now - 0.01, 3)):
+        engine.History(path).keep({"x": at(when, cpu)}, states)
+    found = engine.History(path).before("x", 7, at(now, 300))
+    assert found is not None and found.cpu == 1
+
+
+def test_samples_of_containers_gone_are_forgotten(tmp_path: Path) -> None:
+    path = str(tmp_path / "stats")
+    now = time.monotonic()
+    engine.History(path).keep({"old": at(now - 100, 1)}, {"old": {"pidStart": 1}})
+    engine.History(path).keep({"x": at(now, 1)}, {"x": {"pidStart": 1}})
+    assert list(json.loads(Path(path).read_text())) == ["x"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"x": 1}', '{"x": [7, [1], 2]}', '{"x": [7, "a", null]}']
+)
+def test_an_odd_history_is_none(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "stats"
+    path.write_text(text)
+    history = engine.History(str(path))
+    assert history.before("x", 7, at(time.monotonic(), 1)) is None
+    history.keep({"x": at(time.monotonic(), 1)}, {"x": {"pidStart": 7}})
+    assert list(json.loads(path.read_text())) == ["x"]

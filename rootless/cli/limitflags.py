@@ -46,13 +46,10 @@ def limits(args: Parsed) -> dict[str, Any]:
     for flag, name in _BYTES:
         text = args.get(flag)
         if text is not None:
-            found[name] = _bytes(flag, text)
-    if args.get("memory_swap") is not None:
-        found["MemorySwap"] = (
-            -1
-            if args.get("memory_swap") == "-1"
-            else _bytes("memory_swap", args.get("memory_swap"))
-        )
+            found[name] = values.size(flag, text)
+    both = args.get("memory_swap")
+    if both is not None:
+        found["MemorySwap"] = -1 if both == "-1" else values.size("memory-swap", both)
     for flag, name in _INTEGERS:
         found[name] = args.get(flag) or 0
     swappiness = args.get("memory_swappiness")
@@ -71,15 +68,6 @@ def limits(args: Parsed) -> dict[str, Any]:
         found[name] = [_rate(flag, text) for text in args.get(flag) or ()]
     found["Unified"] = dict(_unified(text) for text in args.get("cgroup_conf") or ())
     return {name: value for name, value in found.items() if value or name == "MemorySwappiness"}
-
-
-def _bytes(flag: str, text: str) -> int:
-    spelled = f"--{flag.replace('_', '-')}"
-    if text == "-1":
-        raise UsageError(
-            f'invalid argument "{text}" for "{spelled}" flag: invalid size: \'{text}\''
-        )
-    return values.size(spelled, text)
 
 
 def nano_cpus(text: str) -> int:

@@ -112,11 +112,12 @@ def _check_filter(option: Option, text: str) -> None:
 def _check_bytes(option: Option, text: str) -> None:
     from . import values
 
+    if text == "-1" and option.long == "memory-swap":
+        return
     try:
-        if text != "-1":
-            values.size(f"--{option.long}", text)
-    except UsageError:
-        raise _bad(option, text, f"invalid size: '{text}'") from None
+        values.parse_size(text)
+    except ValueError as error:
+        raise _bad(option, text, str(error)) from None
 
 
 def _check_decimal(option: Option, text: str) -> None:

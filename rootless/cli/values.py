@@ -13,20 +13,34 @@ _RESTARTS = ("no", "always", "unless-stopped", "on-failure")
 
 def size(flag: str, text: str) -> int:
     """A number of bytes: ``64m``, ``1g``, ``1.5GiB``, ``4096``; powers of 1024."""
-    body = text.strip().lower()
-    number = body.rstrip("bkmgtpi ")
-    suffix = body[len(number) :].strip()
-    if suffix.endswith("b") and suffix != "b":
-        suffix = suffix[:-1]
-    suffix = suffix.removesuffix("i") if len(suffix) > 1 else suffix
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise UsageError(f"invalid argument {text!r} for {flag}: {error}") from None
+
+
+def parse_size(text: str) -> int:
+    """The same; raises ValueError in the words of Docker's parser."""
+    at = max(text.rfind(character) for character in "0123456789. ")
+    if at < 0:
+        raise ValueError(f"invalid size: '{text}'")
+    number = text[: at + 1] if text[at] != " " else text[:at]
+    suffix = text[at + 1 :].lower()
+    if not number or number.strip("0123456789.eE+-") or number[-1] not in "0123456789.":
+        raise ValueError(f'strconv.ParseFloat: parsing "{number}": invalid syntax')
     try:
         value = float(number)
-        shift = _UNITS[suffix or "b"]
-    except (ValueError, KeyError):
-        raise UsageError(f"invalid argument {text!r} for {flag}: invalid size: {text!r}") from None
-    if value < 0 or value != value or value * (1 << shift) >= 1 << 63:  # noqa: PLR0124  (NaN)
-        raise UsageError(f"invalid argument {text!r} for {flag}: invalid size: {text!r}")
-    return int(value * (1 << shift))
+    except ValueError:
+        raise ValueError(f'strconv.ParseFloat: parsing "{number}": invalid syntax') from None
+    if value < 0:
+        raise ValueError(f"invalid size: '{text}'")
+    unit, rest = suffix[:1], suffix[1:]
+    if suffix and (unit not in _UNITS or rest not in ("", "b", "ib") or (unit == "b" and rest)):
+        raise ValueError(f"invalid suffix: '{suffix}'")
+    value *= 1 << _UNITS[unit or "b"]
+    if value >= 1 << 63:
+        raise ValueError(f"invalid size: '{text}'")
+    return int(value)
 
 
 def ulimit(text: str) -> tuple[str, int, int]:

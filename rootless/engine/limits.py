@@ -158,12 +158,8 @@ def refused(ctx: Context, container: Container) -> list[str]:
     if state["status"] != "running" or not state.get("cgroup"):
         return []
     told, have = missing(ctx, asked), {"", *controllers(ctx)}
-    names = [
-        one["Name"]
-        for one in entries(ctx, {"limits": asked}, state)
-        if one["Enforced"] is None
-        or (one["Name"] in _LISTS and one["Enforced"] != one["Requested"])
-    ]
+    found = entries(ctx, {"limits": asked}, state)
+    names = [one["Name"] for one in found if one["Enforced"] != one["Requested"]]
     names = [
         n for n in names if n not in told and ("." not in n or resources.controller(n) in have)
     ]
@@ -173,8 +169,6 @@ def refused(ctx: Context, container: Container) -> list[str]:
         f"not enforced: {resources.flags(names)}: the kernel refused it (rootless inspect tells more)"
     ]
 
-
-_LISTS = ("BlkioWeightDevice", *resources.RATES)
 
 # What inspect says.
 

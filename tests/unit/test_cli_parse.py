@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rootless.cli import clickfront, commands, options, parse
+from rootless.cli import clickfront, commands, options, parse, values
 from rootless.errors import UsageError
 
 
@@ -118,6 +118,51 @@ def test_mistakes_in_the_words_of_docker(name: str, line: str, message: str, cod
             parser(command, line.split())
         assert caught.value.code == code
         assert caught.value.message == message
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("0", 0),
+        ("4096", 4096),
+        ("64b", 64),
+        ("64k", 64 << 10),
+        ("64K", 64 << 10),
+        ("64kb", 64 << 10),
+        ("64KiB", 64 << 10),
+        ("64 MB", 64 << 20),
+        ("1.5g", 3 << 29),
+        (".5t", 1 << 39),
+        ("1e3", 1000),
+        ("1p", 1 << 50),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert values.parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "invalid size: ''"),
+        ("m", "invalid size: 'm'"),
+        ("-5m", "invalid size: '-5m'"),
+        ("9e30", "invalid size: '9e30'"),
+        ("64x", "invalid suffix: 'x'"),
+        ("64mx", "invalid suffix: 'mx'"),
+        ("64bb", "invalid suffix: 'bb'"),
+        ("64mbb", "invalid suffix: 'mbb'"),
+        ("64mib ", 'strconv.ParseFloat: parsing "64mib": invalid syntax'),
+        ("1_0", 'strconv.ParseFloat: parsing "1_0": invalid syntax'),
+        ("1..0", 'strconv.ParseFloat: parsing "1..0": invalid syntax'),
+        ("x1m", 'strconv.ParseFloat: parsing "x1": invalid syntax'),
+        ("inf1", 'strconv.ParseFloat: parsing "inf1": invalid syntax'),
+    ],
+)
+def test_what_is_no_size_is_said_as_docker_says_it(text: str, why: str) -> None:
+    with pytest.raises(ValueError) as caught:
+        values.parse_size(text)
+    assert str(caught.value) == why
 
 
 def test_a_mistyped_flag_has_a_suggestion() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 import threading
@@ -275,6 +276,12 @@ def test_ping(family: str) -> None:
                 answer = sock.recv(2048)
                 assert struct.unpack("!BBHHH", answer[:8])[4] == seq
                 assert answer[8:] == b"%d" % number * 56
+        for size in (1464, 1465, 1473, 9000, 60000):  # in one packet, in two, in many
+            body = os.urandom(size)
+            socks[0].send(request(family, size, body))
+            answer = socks[0].recv(65536)
+            assert struct.unpack("!BBHHH", answer[:8])[4] == size
+            assert answer[8:] == body
         with pinger(inside[0], address[:-1] + "77") as sock:  # nobody is there
             sock.send(request(family, 1, b""))
             assert reports(sock)[0].reason[0] == ((3, 1) if family == "4" else (1, 3))

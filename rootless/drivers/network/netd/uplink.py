@@ -12,7 +12,7 @@ import fcntl
 import socket
 from struct import Struct
 
-from . import frames
+from . import fragments, frames
 from .loop import IN
 from .rules import UPLINK, UPLINK_PEER
 
@@ -64,6 +64,8 @@ class Uplink:
         self._socket: socket.socket | None = None
         self._inner = b""  # the address of up0, which resolves none: all frames go to itself
         self._other = other
+        self._fragments = fragments.Fragments()
+        self._sent = 0
         self.handlers: dict[int, Handler] = {}
 
     def start(self) -> None:
@@ -97,8 +99,10 @@ class Uplink:
         """Let an IP packet enter the realm; where there is no room for it, it is lost, as on any wire."""
         if self._socket is None:
             return
+        self._sent += 1
         try:
-            self._socket.send(frames.ethernet(self._inner, self._inner, packet))
+            for part in fragments.cut(packet, self._sent):
+                self._socket.send(frames.ethernet(self._inner, self._inner, part))
         except OSError:
             pass
 
@@ -119,7 +123,15 @@ class Uplink:
                     return
                 raise
             try:
-                packet = frames.parse(frame)
-                self.handlers.get(packet.protocol, self._other)(packet)
+                packet = self._packet(frame)
+                if packet is not None:
+                    self.handlers.get(packet.protocol, self._other)(packet)
             except ValueError:
                 pass  # hostile or not for us: no answer
+
+    def _packet(self, frame: bytes) -> Packet | None:
+        """The packet in FRAME, or the one that it completes; None where more of it is to come."""
+        try:
+            return frames.parse(frame)
+        except ValueError:
+            return self._fragments.add(frame)

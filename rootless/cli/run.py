@@ -16,6 +16,7 @@ from . import session
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import Callable
 
     from rootless.plan.request import RunRequest
     from rootless.runtime.monitor import Client
@@ -41,11 +42,6 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         container, client = _started(ctx, args, request)
         if detach:
             return _detached(ctx, client, container)
-        if request.limits:
-            error = session.started(client)
-            if error is not None:
-                raise error
-            session.tell_refused(ctx, container)
         sig_proxy = args.get("sig_proxy") is not False
         return session.foreground(
             client,
@@ -53,6 +49,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             request,
             keys,
             sig_proxy=sig_proxy,
+            running=_tell(ctx, container, request) if request.limits else None,
             detached=lambda: events.container(ctx, container, "detach"),
         )
     except LaunchError:
@@ -83,6 +80,11 @@ def _started(ctx: Context, args: Parsed, request: RunRequest) -> tuple[Container
 
             lifecycle.remove(ctx, container)
         raise
+
+
+def _tell(ctx: Context, container: Container, request: RunRequest) -> Callable[[], None]:
+    end = "\r\n" if request.tty and os.isatty(0) else "\n"  # the terminal is raw by then
+    return lambda: session.tell_refused(ctx, container, end=end)
 
 
 def _detached(ctx: Context, client: Client, container: Container) -> int:

@@ -242,12 +242,13 @@ def leave_running(client: Client) -> None:
         raise error
 
 
-def tell_refused(ctx: Context, container: Container) -> None:
+def tell_refused(ctx: Context, container: Container, *, end: str = "\n") -> None:
     """A warning about limits of a container which now runs that the kernel refused after all."""
     from rootless.engine import limits
 
     for line in limits.refused(ctx, container):
-        sys.stderr.write(f"rootless: warning: {line}\n")
+        sys.stderr.write(f"rootless: warning: {line}{end}")
+        sys.stderr.flush()
 
 
 def warn_of_logout(ctx: Context, container: Container) -> None:
@@ -268,9 +269,13 @@ def foreground(
     keys: bytes,
     *,
     sig_proxy: bool,
+    running: Callable[[], None] | None = None,
     detached: Callable[[], None] = lambda: None,
 ) -> int:
-    """Attach to a container being started and give its exit code; DETACHED is called where that is left."""
+    """Attach to a container being started and give its exit code.
+
+    RUNNING is called when its program runs, DETACHED where it is left running.
+    """
     result = attaching.attach(
         client,
         stdin="stdin" in request.attach and request.interactive,
@@ -279,6 +284,7 @@ def foreground(
         tty=request.tty,
         detach_keys=keys if request.tty else None,
         sig_proxy=sig_proxy,
+        running=running,
     )
     client.close()
     if result.error is not None:

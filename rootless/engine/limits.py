@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 
-from rootless.errors import HostError, UsageError
+from rootless.errors import HostError, NotFoundError, UsageError
 from rootless.plan import resourcecheck, resources
 
 TYPE_CHECKING = False
@@ -154,7 +154,10 @@ def refused(ctx: Context, container: Container) -> list[str]:
     asked = request.get("limits") or {}
     if not asked or "cgroup" not in controllers(ctx):
         return []
-    state = ctx.containers.read_state(container.id)
+    try:
+        state = ctx.containers.read_state(container.id)
+    except NotFoundError:
+        return []  # it has ended, and was removed
     if state["status"] != "running" or not state.get("cgroup"):
         return []
     told, have = missing(ctx, asked), {"", *controllers(ctx)}

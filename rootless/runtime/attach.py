@@ -214,6 +214,7 @@ class _Session:
         self.typed = b""  # read and not sent yet
         self.ending = False  # the end of stdin is to be sent
         self.control: Client | None = None
+        self.running: Callable[[], None] | None = None
         self.done = False
 
     def _urgent(self) -> Client:
@@ -293,6 +294,10 @@ class _Session:
             self.out.data = memoryview(payload)
         elif kind == b"2":
             self.err.data = memoryview(payload)
+        elif kind == b"P":
+            if self.running is not None:
+                self.running()
+            self.running = None  # P comes again after each restart
         elif kind == b"E":
             text = payload[4:].decode("utf-8", "replace")
             self.result.error = (int.from_bytes(payload[:4], "little"), text)
@@ -374,18 +379,21 @@ def attach(
     tty: bool,
     detach_keys: bytes | None = None,
     sig_proxy: bool = False,
+    running: Callable[[], None] | None = None,
     in_fd: int = 0,
     out_fd: int = 1,
     err_fd: int = 2,
 ) -> AttachResult:
     """Join our descriptors to the container's streams until it ends or the detach keys are typed.
 
+    RUNNING is called once a container that is being started has executed its program.
     The terminal is put back on every way out.  Where the reader of our output is gone the exit code is
     141, as of a program that SIGPIPE ends, and the container goes on.  Raises HostError where output
     cannot be written for another reason.
     """
     keys = detach_keys or b""
     session = _Session(client, tty=tty, in_fd=in_fd, out_fd=out_fd, err_fd=err_fd, keys=keys)
+    session.running = running
     raw = tty and stdin and os.isatty(in_fd)
     try:
         session.install_signals(proxy=sig_proxy, raw=raw)

@@ -27,6 +27,11 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     ctx = Context.load(env)
     container = ctx.containers.resolve(args.args[0])
     state = ctx.containers.read_state(container.id)
+    if state["status"] == "restarting":
+        raise ConflictError(
+            f"cannot list processes of container {container.name}: container {container.id} is restarting: "
+            "wait until the container is running"
+        )
     if state["status"] not in ("running", "paused") or not state["pid"]:
         raise ConflictError(
             f"cannot list processes of container {container.name}: "
@@ -34,6 +39,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         )
     found = processes.of_container(int(state["pid"]))
     if args.args[1:]:
+        _check(args.args[1:])
         lines = _by_ps(args.args[1:], {process["pid"] for process in found}, env)
     else:
         lines = [list(TITLES), *(_line(process) for process in found)]
@@ -90,6 +96,15 @@ def _terminal(number: int) -> str:
     return "?"
 
 
+def _check(options: list[str]) -> None:
+    """Refuse another column called PID (``-o ppid=PID``): its numbers would be taken for processes."""
+    for word in " ".join(options).replace(",", " ").split():
+        key, equals, title = word.partition("=")
+        key = key.removeprefix("-o")
+        if equals and title.lstrip().startswith("PID") and key != "pid":
+            raise UsageError(f'specifying "{key}={title}" is not allowed', exit_code=1)
+
+
 def _by_ps(options: list[str], pids: set[int], env: Mapping[str, str]) -> list[list[str]]:
     """The lines of the host's `ps OPTIONS` that are about PIDS, cut into columns."""
     import subprocess
@@ -114,8 +129,13 @@ def _by_ps(options: list[str], pids: set[int], env: Mapping[str, str]) -> list[l
         raise UsageError("cannot list processes: couldn't find PID field in ps output", exit_code=1)
     at = titles.index("PID")
     lines = [titles]
+    mine = False
     for line in text[1:]:
         words = line.split(None, len(titles) - 1)
-        if len(words) > at and words[at].isdigit() and int(words[at]) in pids:
+        if len(words) <= at:
+            continue
+        if words[at] != "-":  # else a thread of the process above (ps m)
+            mine = words[at].isdigit() and int(words[at]) in pids
+        if mine:
             lines.append(words + [""] * (len(titles) - len(words)))
     return lines

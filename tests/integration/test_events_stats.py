@@ -398,3 +398,43 @@ def test_the_live_table_follows_what_starts_and_leaves_the_terminal_as_it_was(rl
         process.wait()
         os.close(master)
         rl("rm", "-f", "appears", check=False)
+
+
+# top
+
+
+def test_top_of_what_does_not_run(rl: World) -> None:
+    rl(
+        "run",
+        "-d",
+        "--name",
+        "again",
+        "--restart",
+        "always",
+        "--network",
+        "none",
+        "busybox",
+        "false",
+    )
+    try:
+        until(lambda: rl.out("ps", "-aqf", "name=again", "-f", "status=restarting"))
+        # Its delay doubles: in a while it is nearly always waiting.
+        until(lambda: "is restarting: wait until" in rl("top", "again", check=False).stderr, 30)
+        rl("stop", "again")
+        assert "is not running" in rl("top", "again", code=1).stderr
+    finally:
+        rl("rm", "-f", "again")
+
+
+def test_top_by_ps(rl: World) -> None:
+    rl("run", "-d", "--name", "seen", "--network", "none", "busybox", "sleep", "98765")
+    try:
+        header, line = rl.out("top", "seen", "-o", "pid,args").splitlines()
+        assert header.split() == ["PID", "COMMAND"] and line.split()[1:] == ["sleep", "98765"]
+        assert "is not allowed" in rl("top", "seen", "-o", "ppid=PID", code=1).stderr
+        assert (
+            rl.out("top", "seen").splitlines()[0].split()
+            == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
+        )
+    finally:
+        rl("rm", "-f", "seen")

@@ -151,8 +151,8 @@ class Sampler:
         found: dict[str, Sample] = {}
         poor: dict[str, Sample] = {}
         for container_id, state in states.items():
-            pid, born = int(state["pid"]), int(state["pidStart"])
-            if pid <= 0 or proc.starttime(pid) != born:
+            pid = int(state["pid"])
+            if pid <= 0:
                 continue
             sample = Sample()
             self._group(sample, str(state.get("cgroup") or ""))
@@ -162,13 +162,8 @@ class Sampler:
                 poor[container_id] = sample
         if poor:
             self._sum(poor, states)
-        for container_id in [
-            one
-            for one in found
-            if proc.starttime(int(states[one]["pid"])) != int(states[one]["pidStart"])
-        ]:
-            del found[container_id]  # it ended meanwhile: what was read may be another's
-        return found
+        # Looked at after all was read: where a first process has ended, that may have been another's.
+        return {one: sample for one, sample in found.items() if _lives(states[one])}
 
     def _group(self, sample: Sample, directory: str) -> None:
         sample.limit = self._machine
@@ -216,6 +211,10 @@ class Sampler:
                 sample.pids = sum(int(now.table[one][18]) for one in pids)
             if sample.read is None:
                 sample.read, sample.written = _transferred(pids)
+
+
+def _lives(state: Mapping[str, Any]) -> bool:
+    return proc.pid_alive(int(state["pid"]), int(state["pidStart"]))
 
 
 def _joined(spaces: Mapping[str, list[int]]) -> set[int]:

@@ -78,6 +78,8 @@ struct player {
 	char program_log[4096];
 	mode_t umask; /* the caller's: modes of what is made are the tape's */
 	bool umask_set;
+	char cgroup[1100];   /* the container's control group, or empty; a status message holds it */
+	bool cgroup_forgone; /* it could not be made, and need not */
 	int exit_code;
 	char reason[1024]; /* why the current operation failed */
 };
@@ -155,6 +157,12 @@ HANDLER(net_path);
 HANDLER(net_program);
 HANDLER(net_ready);
 HANDLER(net_request);
+HANDLER(cgroup_scope);
+HANDLER(cgroup_make);
+HANDLER(cgroup_set);
+HANDLER(cgroup_delegate);
+HANDLER(cgroup_enter);
+HANDLER(cgroup_remove);
 HANDLER(chdir_host);
 HANDLER(rmtree);
 HANDLER(mkdir_host);

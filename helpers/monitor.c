@@ -32,6 +32,7 @@ enum {
 	POLL_STDOUT,
 	POLL_STDERR,
 	POLL_STDIN,
+	POLL_CGROUP,
 	POLL_PROBE_STATUS,
 	POLL_PROBE_OUTPUT,
 	POLL_CLIENTS
@@ -132,7 +133,7 @@ static void set_up(struct monitor *m)
 	unsigned i;
 	int error;
 
-	m->listener = m->fallback = m->status_fd = m->input.fd = -1;
+	m->listener = m->fallback = m->status_fd = m->input.fd = m->cgroup_events = -1;
 	m->health.status_fd = m->health.output_fd = -1;
 	for (i = 0; i < 2; i++)
 		m->output[i].fd = -1;
@@ -182,6 +183,7 @@ static unsigned fill_poll_set(struct monitor *m)
 	poll_for(m, POLL_STDIN, m->input.fd, m->input.length ? POLLOUT : 0);
 	poll_for(m, POLL_PROBE_STATUS, m->health.status_fd, POLLIN);
 	poll_for(m, POLL_PROBE_OUTPUT, health_output(m), POLLIN);
+	poll_for(m, POLL_CGROUP, m->cgroup_events, m->phase == RUNNING ? POLLPRI : 0);
 	for (i = 0; i < m->client_count; i++) {
 		const struct client *c = &m->clients[i];
 		short events = client_ready(m, c) ? POLLOUT : 0;
@@ -232,6 +234,8 @@ static void run_once(struct monitor *m)
 		child_status(m);
 	if (m->polled[POLL_PROBE_STATUS].revents)
 		health_status(m);
+	if (m->polled[POLL_CGROUP].revents)
+		cgroup_look(m);
 	if (m->polled[POLL_SIGNAL].revents)
 		take_signals(m);
 	if (m->polled[POLL_PROBE_OUTPUT].revents && m->health.output_fd >= 0)

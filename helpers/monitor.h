@@ -25,7 +25,9 @@
 #define MAX_CLIENTS 256 /* more wait in the listening socket's queue */
 #define MAX_EXIT_ARGS 16
 #define FIRST_FREE_FD 10 /* below lie the numbers that a launcher is given its descriptors at */
-#define STATE_SIZE 4096
+#define STATE_SIZE 12288 /* with a control group's path and an error, each byte escaped */
+#define FINAL_SIZE 4096	 /* there is no control group at the end */
+#define CGROUP_SIZE 1100
 #define MAX_SERVERS 4
 #define PROBE_LOG 5 /* results that are shown */
 #define PROBE_OUTPUT 4096
@@ -114,6 +116,7 @@ struct record {
 	char error[1024];
 	unsigned restart_count;
 	bool manual_stop;
+	bool oom_killed;
 };
 
 enum health_state { HEALTH_NONE, HEALTH_STARTING, HEALTH_HEALTHY, HEALTH_UNHEALTHY };
@@ -151,10 +154,14 @@ struct monitor {
 	struct input input;
 	struct client clients[MAX_CLIENTS];
 	unsigned client_count;
-	struct pollfd polled[9 + MAX_CLIENTS];
+	struct pollfd polled[10 + MAX_CLIENTS];
 	struct log log;
 	struct record record;
 	struct health health;
+
+	char cgroup[CGROUP_SIZE]; /* the directory of the container's control group, or empty */
+	int cgroup_events;	  /* its memory.events, or -1 */
+	uint64_t oom_kills;	  /* that it has counted */
 
 	pid_t launcher, init;
 	pid_t servers[MAX_SERVERS]; /* of the container's filesystem; 0: none */
@@ -262,6 +269,13 @@ void events_emit_lines(const struct monitor *m, char kind);
 void events_died(const struct monitor *m);
 void events_signalled(const struct monitor *m, int number);
 void events_resized(const struct monitor *m);
+
+/* monitor_cgroup.c */
+void cgroup_adopt(struct monitor *m, const unsigned char *path, size_t length);
+void cgroup_look(struct monitor *m);
+void cgroup_thaw(struct monitor *m);
+void cgroup_kill(struct monitor *m);
+void cgroup_remove(struct monitor *m);
 
 /* monitor_remove.c */
 void remove_container(struct monitor *m);

@@ -207,6 +207,20 @@ static void end_network(struct monitor *m)
 	m->network = 0;
 }
 
+/* The container goes without a control group, which it did not insist on: the log says why. */
+static void tell_without_group(struct monitor *m, const unsigned char *why, size_t length)
+{
+	char line[STATUS_SIZE + 80];
+	struct text text;
+
+	text_init(&text, line, sizeof line);
+	text_add(&text, "rootless: the container has no control group: ");
+	text_bytes(&text, (const char *)why, length);
+	text_add(&text, "\n");
+	log_add(&m->log, 1, line, (size_t)(text.at - line));
+	log_flush(&m->log);
+}
+
 static void take_status(struct monitor *m, const unsigned char *data, size_t length, int fd)
 {
 	if (fd >= 0 && data[0] == 'C')
@@ -222,6 +236,10 @@ static void take_status(struct monitor *m, const unsigned char *data, size_t len
 		m->owners = (pid_t)get32(data + 1);
 	} else if (data[0] == 'N' && length == 5) {
 		m->network = (pid_t)get32(data + 1);
+	} else if (data[0] == 'G') {
+		cgroup_adopt(m, data + 1, length - 1);
+	} else if (data[0] == 'W') {
+		tell_without_group(m, data + 1, length - 1);
 	} else if (data[0] == 'F' && length == 5) {
 		m->connects = (pid_t)get32(data + 1);
 	} else if (data[0] == 'S' && send(m->status_fd, "G", 1, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
@@ -336,6 +354,7 @@ void child_stop(struct monitor *m, int number, int64_t timeout)
 
 	m->stopping = true;
 	child_signal(m, number);
+	cgroup_thaw(m);
 	if (timeout >= 0 && (!m->stop_deadline || deadline < m->stop_deadline))
 		m->stop_deadline = deadline;
 }

@@ -262,7 +262,7 @@ static size_t compose(const struct monitor *m, const struct client *c, uint8_t w
 	default:
 		buffer[0] = 'X';
 		put32(buffer + 1, (uint32_t)m->exit_code);
-		buffer[5] = m->signalled;
+		buffer[5] = (unsigned char)(m->signalled | m->record.oom_killed << 1);
 		return 6;
 	}
 }
@@ -353,6 +353,8 @@ static bool take_kill(struct monitor *m, struct client *c, const unsigned char *
 	if (data[2] & 1)
 		mark_manual_stop(m);
 	acknowledge(c, child_signal(m, data[1]));
+	if (data[2] & 1)
+		cgroup_thaw(m);
 	return true;
 }
 

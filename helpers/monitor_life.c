@@ -39,6 +39,7 @@ void life_started(struct monitor *m)
 	m->record.pid = m->init;
 	m->record.exit_code = 0;
 	m->record.error[0] = 0;
+	m->record.oom_killed = false;
 	state_stamp(m->record.started, sizeof m->record.started);
 	state_write(m, false);
 	if (!m->config.exec_id) {
@@ -92,6 +93,7 @@ static void finish(struct monitor *m)
 		events_emit(m, "stop", "");
 	clients_leave(m);
 	remove_survivors(m);
+	cgroup_remove(m);
 	remove_container(m);
 	remove_call_hook(m);
 	remove_run_dir(m);
@@ -144,6 +146,7 @@ static void take_exit(struct monitor *m)
 	m->input.at = m->input.length = 0;
 	health_end(m);
 	remove_survivors(m);
+	cgroup_kill(m);
 }
 
 /* After the end of the first process: all output first, but a client that has stopped reading does not keep

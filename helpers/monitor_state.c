@@ -111,9 +111,9 @@ size_t state_format(const struct monitor *m, char *buffer, size_t size)
 	char shown[sizeof r->error];
 	struct text text;
 
-	/* An escaped byte takes six: keep within SIZE whatever the launcher said. */
+	/* An escaped byte takes six: keep within FINAL_SIZE whatever the launcher said. */
 	memcpy(shown, r->error, sizeof shown);
-	shown[(size - 512) / 6 < sizeof shown ? (size - 512) / 6 : sizeof shown - 1] = 0;
+	shown[(FINAL_SIZE - 512) / 6] = 0;
 	text_init(&text, buffer, size);
 	add_string(&text, "{\"status\":", r->status);
 	add_number(&text, ",\"pid\":", r->pid);
@@ -123,7 +123,8 @@ size_t state_format(const struct monitor *m, char *buffer, size_t size)
 	add_string(&text, ",\"finishedAt\":", r->finished);
 	add_number(&text, ",\"exitCode\":", r->exit_code);
 	add_string(&text, ",\"error\":", shown);
-	text_add(&text, ",\"oomKilled\":false");
+	text_add(&text, r->oom_killed ? ",\"oomKilled\":true" : ",\"oomKilled\":false");
+	add_string(&text, ",\"cgroup\":", is_final(r) ? "" : m->cgroup);
 	add_number(&text, ",\"restartCount\":", r->restart_count);
 	add_string(&text, ",\"restart\":", args_policy(m->config.restart));
 	add_string(&text, ",\"bootId\":", m->config.boot_id);
@@ -173,7 +174,7 @@ static bool beside(const struct monitor *m, const char *suffix, char to[PATH_MAX
 /* Room for the last record is taken while there is some, so that the end is recorded on a full disk too. */
 static void reserve(const struct monitor *m)
 {
-	char spare[PATH_MAX], blank[STATE_SIZE];
+	char spare[PATH_MAX], blank[FINAL_SIZE];
 
 	memset(blank, ' ', sizeof blank);
 	if (beside(m, ".spare", spare) && !write_new(spare, blank, sizeof blank, false))

@@ -24,6 +24,12 @@
 	X(73, net_program, "sssiS") \
 	X(74, net_ready, "") \
 	X(75, net_request, "sss") \
+	X(80, cgroup_scope, "Ssbbii") \
+	X(81, cgroup_make, "sssSii") \
+	X(82, cgroup_set, "ssi") \
+	X(83, cgroup_delegate, "ii") \
+	X(84, cgroup_enter, "sii") \
+	X(85, cgroup_remove, "S") \
 	X(11, chdir_host, "s") \
 	X(12, rmtree, "s") \
 	X(13, mkdir_host, "si") \

@@ -15,6 +15,30 @@ if TYPE_CHECKING:
     Extent = tuple[int, int, int]
 
 
+_LISTS = (
+    *("devices", "data_features", "pasta_lacks", "slirp4netns_lacks"),
+    *("cgroup_controllers", "cgroup_buses"),
+)
+
+
+# What a command finds, whatever this boot's probe has.
+_SESSION: dict[str, Any] = {
+    "cgroup_rung": "none",
+    "cgroup_controllers": (),
+    "cgroup_path": "",
+    "cgroup_delegated": "",
+    "cgroup_error": "",
+    "cgroup_buses": (),
+    "cgroup_bus_error": "",
+}
+
+
+def _of_session(given: Mapping[str, Any]) -> dict[str, Any]:
+    if not given.keys() <= _SESSION.keys():
+        raise TypeError(f"unknown facts: {', '.join(given.keys() - _SESSION.keys())}")
+    return {**_SESSION, **given}
+
+
 class HostFacts:
     """What was found on this machine, for this user, since this boot.
 
@@ -56,6 +80,14 @@ class HostFacts:
     neighbours            entries that the machine has for neighbours (gc_thresh3), 0 where it does not say
     openat2, mount_setattr, close_range, pidfd, cgroup_ns  the system call works
     cgroup_mode           "unified", "hybrid", "legacy" or "none"
+    cgroup_rung           "systemd", "cgroupfs" or "none": the driver in use; this and the following are of the
+                          session, looked up by every command
+    cgroup_controllers    that a container's control group will have
+    cgroup_path           the directory of the control group that we are in, or ""
+    cgroup_delegated      a directory that control groups can be made in, or ""
+    cgroup_error          why there is none, or ""
+    cgroup_buses          where the user's systemd is reached: "bus:PATH" or "peer:PATH", best first
+    cgroup_bus_error      why nowhere, or ""
     seccomp               seccomp filters can be loaded
     seccomp_notify        and can ask a supervisor
     devices               host device nodes that exist, among those a container is given
@@ -64,8 +96,15 @@ class HostFacts:
 
     __slots__ = (
         "arch",
+        "cgroup_bus_error",
+        "cgroup_buses",
+        "cgroup_controllers",
+        "cgroup_delegated",
+        "cgroup_error",
         "cgroup_mode",
         "cgroup_ns",
+        "cgroup_path",
+        "cgroup_rung",
         "close_range",
         "data_features",
         "data_fs",
@@ -139,6 +178,13 @@ class HostFacts:
     pidfd: bool
     cgroup_ns: bool
     cgroup_mode: str
+    cgroup_rung: str
+    cgroup_controllers: tuple[str, ...]
+    cgroup_path: str
+    cgroup_delegated: str
+    cgroup_error: str
+    cgroup_buses: tuple[str, ...]
+    cgroup_bus_error: str
     seccomp: bool
     seccomp_notify: bool
     devices: tuple[str, ...]
@@ -222,8 +268,9 @@ class HostFacts:
         ping_group: bool = True,
         low_port: int = 1024,
         neighbours: int = 0,
+        **session: Any,
     ) -> None:
-        given = locals()
+        given = {**locals(), **_of_session(session)}
         for name in self.__slots__:
             setattr(self, name, given[name])
         self.user = user or str(uid)
@@ -241,7 +288,7 @@ class HostFacts:
         """Facts from :meth:`to_dict` output; raises TypeError where a key is missing or unknown."""
         values = dict(data)
         values["kernel"] = tuple(values["kernel"])
-        for key in ("devices", "data_features", "pasta_lacks", "slirp4netns_lacks"):
+        for key in _LISTS:
             values[key] = tuple(values[key])
         for key in ("uid_map", "gid_map"):
             values[key] = tuple(tuple(extent) for extent in values[key])

@@ -21,7 +21,7 @@ _rootless() {
     at=1
     while [ "$at" -lt "$cword" ]; do
         case ${words[at]} in
-            --root|--runtime-dir|--storage-driver|--log-level|-l|--host|-H|--context|-c) at=$((at + 2)) ;;
+            --root|--runtime-dir|--storage-driver|--cgroup-manager|--log-level|-l|--host|-H|--context|-c) at=$((at + 2)) ;;
             -*) at=$((at + 1)) ;;
             *) break ;;
         esac
@@ -37,16 +37,17 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stats stop system tag top unshare update version volume wait'
-            takes=' --root --runtime-dir --storage-driver --log-level -l --host -H --context -c '
+            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
+            takes=' --root --runtime-dir --storage-driver --cgroup-manager --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
                 --storage-driver) choices='auto overlay fuse-overlayfs fusepy copy' ;;
+                --cgroup-manager) choices='auto systemd cgroupfs none' ;;
                 --log-level) choices='debug info warn error fatal' ;;
             esac
             ;;
         container)
-            flags='--help attach commit cp create diff exec export inspect kill list logs ls port prune ps remove rename restart rm run start stats stop top update wait'
+            flags='--help attach commit cp create diff exec export inspect kill list logs ls pause port prune ps remove rename restart rm run start stats stop top unpause update wait'
             ;;
         healthcheck)
             flags='--help run'
@@ -110,7 +111,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network port ps pull rename restart rm rmi run start stats stop system tag top unshare update version volume wait'
+            flags='--help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -187,6 +188,9 @@ _rootless() {
             takes=' --since --tail -n --until '
             kind=all
             ;;
+        'container pause'|pause)
+            flags='--help'
+            ;;
         'container port'|port)
             flags='--help'
             kind=all
@@ -230,6 +234,9 @@ _rootless() {
         'container top'|top)
             flags='--help'
             kind=running
+            ;;
+        'container unpause'|unpause)
+            flags='--help'
             ;;
         'container update'|update)
             flags='--blkio-weight --blkio-weight-device --cgroup-conf --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --device-read-bps --device-read-iops --device-write-bps --device-write-iops --kernel-memory --memory --memory-reservation --memory-swap --pids-limit --restart -c -m --help'

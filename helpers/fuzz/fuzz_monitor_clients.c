@@ -11,6 +11,7 @@
 #include "../log.c"
 #include "../log_text.c"
 #include "../monitor_args.c"
+#include "../monitor_cgroup.c"
 #include "../monitor_child.c"
 #include "../monitor_clients.c"
 #include "../monitor_events.c"

@@ -44,6 +44,7 @@ TABLE: dict[str, Row] = {
     "kill": ("kill", "Kill running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "kill", 1, -1, OTHER, False),
     "load": ("load", "Load images from an archive", "[OPTIONS]", "load", 0, 0, OTHER, True),
     "logs": ("logs", "Show what a container has printed", "[OPTIONS] CONTAINER", "logs", 1, 1, OTHER, False),
+    "pause": ("pause", "Pause all processes of containers", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
     "port": ("port", "List the published ports of a container", "CONTAINER [PRIVATE_PORT[/PROTO]]", "none", 1, 2, OTHER, False),
     "rename": ("rename", "Rename a container", "CONTAINER NEW_NAME", "none", 2, 2, OTHER, False),
     "restart": ("restart", "Stop containers and start them again", "[OPTIONS] CONTAINER [CONTAINER...]", "stop", 1, -1, OTHER, False),
@@ -54,6 +55,7 @@ TABLE: dict[str, Row] = {
     "stop": ("stop", "Stop running containers", "[OPTIONS] CONTAINER [CONTAINER...]", "stop", 1, -1, OTHER, False),
     "tag": ("tag", "Give an image a further name", "SOURCE_IMAGE[:TAG] TARGET_IMAGE[:TAG]", "none", 2, 2, OTHER, False),
     "top": ("top", "List the processes of a container", "CONTAINER [ps OPTIONS]", "none", 1, -1, OTHER, False),
+    "unpause": ("pause.unpause", "Let paused containers go on", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
     "update": ("update", "Change the limits and the restart policy of containers", "[OPTIONS] CONTAINER [CONTAINER...]", "update", 1, -1, OTHER, True),
     "wait": ("wait", "Wait until containers end and print their exit codes", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
     "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
@@ -97,7 +99,7 @@ ALIASES: dict[str, str] = {
         for name in (
             *("commit", "cp", "diff", "export"),
             *("attach", "create", "exec", "kill", "logs", "port", "ps", "rename", "restart"),
-            *("rm", "run", "start", "stats", "stop", "top", "update", "wait"),
+            *("rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait", "pause"),
         )
     },
     "container ls": "ps",

@@ -27,6 +27,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             author=str(args.get("author") or ""),
             message=str(args.get("message") or ""),
             changes=args.get("change") or [],
+            pause=bool(args.get("pause")),
         )
     except RootlessError as error:
         raise type(error)(error.message, hint=error.hint, exit_code=1) from None

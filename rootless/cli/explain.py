@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from rootless.engine import attach, join
+from rootless.engine import attach, cgroups, join
 from rootless.engine import create as creating
 from rootless.engine import start as starting
 from rootless.errors import ImageNotFoundError
@@ -53,6 +53,7 @@ def main(ctx: Context, request: RunRequest) -> int:
     attachments.Attachments(ctx, record, request, image).suppose()
     attach.settle(ctx, request, None)
     place = starting.placement(ctx, record, request, suppose=True)
+    cgroups.plan(ctx, record, request, place, request.name)
     attach.plan(ctx, request.name, {**record, "image_config": image.to_dict()}, request, place)
     if netmode.is_own(request.network):
         from rootless.engine import ownnet

@@ -97,6 +97,7 @@ def _apply(flags: Parsed, env: dict[str, str]) -> None:
         ("runtime_dir", "ROOTLESS_STORAGE_RUNTIME_DIR"),
         ("log_level", "ROOTLESS_LOG_LEVEL"),
         ("storage_driver", "ROOTLESS_STORAGE_DRIVER"),
+        ("cgroup_manager", "ROOTLESS_CGROUP_DRIVER"),
     ):
         text = flags.get(key)
         if text is None:

@@ -119,6 +119,17 @@ SETS: dict[str, tuple[Row, ...]] = {
             ("auto", "overlay", "fuse-overlayfs", "fusepy", "copy"),
         ),
         (
+            "cgroup-manager",
+            "",
+            "str",
+            "NAME",
+            "How containers get control groups: auto, systemd, cgroupfs or none",
+            "",
+            None,
+            (),
+            ("auto", "systemd", "cgroupfs", "none"),
+        ),
+        (
             "log-level",
             "l",
             "str",
@@ -150,7 +161,8 @@ SETS: dict[str, tuple[Row, ...]] = {
             "bool",
             "",
             "Pause the container meanwhile",
-            "containers are not paused yet",
+            "",
+            True,
         ),
     ),
     "cp": (

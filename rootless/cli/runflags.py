@@ -102,7 +102,7 @@ _COMMON: tuple[Row, ...] = (
     ("rm", "", "bool", "", "Remove the container when it ends"),
     ("rootfs", "", "str", "DIR", "Use a directory as root filesystem instead of an image; DIR:O keeps changes apart"),
     ("runtime", "", "str", "string", "OCI runtime", "rootless is its own runtime"),
-    ("security-opt", "", "list", "list", "Security option: seccomp=FILE, no-new-privileges, systempaths=unconfined"),
+    ("security-opt", "", "list", "list", "Security option: seccomp=FILE, no-new-privileges, systempaths=unconfined, writable-cgroups"),
     ("shm-size", "", "bytes", "bytes", "Size of /dev/shm"),
     ("stop-signal", "", "str", "string", "Signal that stops the container"),
     ("stop-timeout", "", "int", "int", "Seconds to wait before a stop kills; -1 without end"),

@@ -21,6 +21,7 @@ DEFAULTS: dict[str, Value] = {
     "network.idle": 30,
     "network.uplink": "auto",
     "network.ipv6": "no",
+    "cgroup.driver": "auto",
     "run.detach_keys": "ctrl-p,ctrl-q",
     "run.log_driver": "json-file",
     "run.log_max_size": "0",

@@ -19,7 +19,7 @@ from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 from rootless.plan.request import RunRequest
 
-from . import events, files
+from . import cgroups, events, files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -74,10 +74,12 @@ def commit(
     author: str = "",
     message: str = "",
     changes: Iterable[str] = (),
+    pause: bool = True,
 ) -> str:
     """Make an image of the container, called NAME if given; its ID.
 
-    Raises UsageError for a CHANGES instruction that cannot be, ConflictError without an image.
+    PAUSE: a running container that has a control group is paused meanwhile.  Raises UsageError for a
+    CHANGES instruction that cannot be, ConflictError without an image.
     """
     files.check_rootfs(container, "commit")
     record = ctx.images.resolve(container.record["image_id"])
@@ -88,7 +90,11 @@ def commit(
     try:
         blob = LayerBlob(ctx)
         try:
-            files.layer(ctx, container, blob.write)
+            if pause:
+                with cgroups.Paused(ctx, container):
+                    files.layer(ctx, container, blob.write)
+            else:
+                files.layer(ctx, container, blob.write)
             layer, diff_id = blob.close()
         finally:
             blob.abort()

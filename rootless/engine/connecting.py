@@ -164,11 +164,12 @@ def _renew_tape(ctx: Context, container: Container, record: dict[str, Any]) -> N
     from rootless.plan.image import ImageConfig
     from rootless.store import files
 
-    from . import fastconnect, start
+    from . import cgroups, fastconnect, start
 
     request = RunRequest.from_dict(record["request"])
     place = start.placement(ctx, record, request)
     attaching.plan(ctx, container.name, record, request, place)
+    cgroups.plan_again(ctx, record, request, place, container.name)
     spec = specs.build_spec(
         request, ImageConfig.from_dict(record["image_config"]), ctx.facts, place
     )

@@ -84,6 +84,10 @@ class Context:
                 from rootless.drivers import idmap
 
                 self._facts = idmap.choose(mode, self._facts)
+            if self._facts.cgroup_mode == "unified":
+                from . import cgroups
+
+                cgroups.settle(self, self._facts)
         return self._facts
 
     @property

@@ -10,10 +10,11 @@ import math
 import os
 import re
 
-from rootless.drivers import idmap, network, snapshot
+from rootless.drivers import cgroup, idmap, network, snapshot
 from rootless.errors import RootlessError
 from rootless.linux import probe
 
+from . import cgroups
 from . import facts as facts_loader
 
 TYPE_CHECKING = False
@@ -47,7 +48,9 @@ def rung(name: str, usable: bool, why: str, admin: str = "") -> dict[str, Any]:
 def report(ctx: Context) -> dict[str, Any]:
     """What was probed just now; ``usable`` says whether a container can run at all."""
     facts = facts_loader.load(ctx.paths, fresh=True)
-    ladders = [_ids(ctx, facts), _storage(ctx, facts), _network(ctx, facts), _cgroups(facts)]
+    cgroups.settle(ctx, facts)
+    ladders = [_ids(ctx, facts), _storage(ctx, facts), _network(ctx, facts)]
+    ladders.append(_cgroups(ctx, facts))
     features = _features(ctx, facts)
     usable = not facts.userns_error and all(ladder["chosen"] for ladder in ladders)
     return {
@@ -101,16 +104,48 @@ def _network(ctx: Context, facts: HostFacts) -> dict[str, Any]:
     return _ladder("network", [*rungs, none], str(ctx.settings.get("network.uplink")))
 
 
-def _cgroups(facts: HostFacts) -> dict[str, Any]:
-    where = f"control groups are {facts.cgroup_mode}"
-    return _ladder(
-        "cgroups",
-        [
-            rung("systemd", False, f"not part of this version; {where}"),
-            rung("cgroupfs", False, f"not part of this version; {where}"),
-            rung("none", True, "limits are reported as not enforced, except --ulimit"),
-        ],
-    )
+_GROUPS = {
+    "systemd": "a scope of your systemd for each container",
+    "cgroupfs": "groups below {0.cgroup_delegated}",
+    "none": "no pause; limits are reported as not enforced, except --ulimit and --cpuset-cpus",
+}
+
+
+def _cgroups(ctx: Context, facts: HostFacts) -> dict[str, Any]:
+    rungs = []
+    for name in cgroup.REGISTRY:
+        driver = cgroup.driver(name)
+        judged = driver.probe(facts)
+        why = judged.reason or _GROUPS[name].format(facts)
+        if judged.usable and name != "none":
+            why += f" ({', '.join(driver.controllers(facts)) or 'no controllers'})"
+        rungs.append(rung(name, judged.usable, why, judged.hint))
+    return _ladder("cgroups", rungs, str(ctx.settings.get("cgroup.driver")))
+
+
+_WANTED = ("memory", "cpu", "pids", "io", "cpuset")
+
+
+def _delegation(facts: HostFacts) -> dict[str, Any]:
+    """Which limits can be enforced: the controllers that the driver in use gets."""
+    have = facts.cgroup_controllers
+    missing = [name for name in _WANTED if name not in have]
+    if not missing:
+        return rung("limits", True, "memory, CPU, processes and I/O of containers can be limited")
+    why = f"no controller {', '.join(missing)}"
+    if facts.cgroup_rung == "none":
+        return rung("limits", False, "there is no control group to limit a container in")
+    line = ""
+    if facts.cgroup_rung == "systemd":
+        line = _DROP_IN
+    return rung("limits", False, why, line)
+
+
+_DROP_IN = (
+    "an administrator can run: mkdir -p /etc/systemd/system/user@.service.d && printf "
+    "'[Service]\\nDelegate=cpu cpuset io memory pids\\n' > "
+    "/etc/systemd/system/user@.service.d/delegate.conf && systemctl daemon-reload"
+)
 
 
 MANY = 128  # containers that all talk to one another
@@ -220,6 +255,7 @@ def _features(ctx: Context, facts: HostFacts) -> list[dict[str, Any]]:
         rung("mount_setattr", facts.mount_setattr, "else mounts are changed one by one"),
         rung("close_range", facts.close_range, "else descriptors are closed one by one"),
         rung("pidfd", facts.pidfd, "processes are watched without races"),
+        _delegation(facts),
         rung("cgroup namespace", facts.cgroup_ns, "containers see their own control group as /"),
         rung(
             "new procfs",

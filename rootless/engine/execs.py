@@ -21,10 +21,23 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from rootless.plan.tape import Op
     from rootless.runtime.monitor import Client
     from rootless.store.containers import Container
 
     from .context import Context
+
+
+def _group(ctx: Context, container: Container, state: dict[str, Any]) -> tuple[list[Op], list[Op]]:
+    """What leads into the container's control group, where it has one."""
+    if not state.get("cgroup"):
+        return [], []
+    from rootless.plan.request import RunRequest
+
+    from . import cgroups
+
+    request = RunRequest.from_dict(container.record["request"])
+    return cgroups.enter(ctx, state, container.record, request)
 
 
 def _spec(ctx: Context, container: Container, run_dir: str) -> dict[str, Any]:
@@ -45,6 +58,10 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> tuple[C
     Raises ConflictError if the container does not run.
     """
     state = ctx.containers.read_state(container.id)
+    if state["status"] == "paused":
+        raise ConflictError(
+            f"container {container.id} is paused, unpause the container before exec"
+        )
     if state["status"] != "running":
         raise ConflictError(f"container {container.id} is not running")
     run_dir = start.run_dir(ctx, container.id)
@@ -59,6 +76,7 @@ def execute(ctx: Context, container: Container, request: ExecRequest) -> tuple[C
         seccomp=lambda profile, caps: filters.program(ctx, profile, caps),
         emulation=lambda caps: filters.emulation(ctx, caps),
         fast=(filters.fast_connect(ctx), rules) if os.path.exists(rules) else None,
+        group=_group(ctx, container, state),
     )
     exec_id = os.urandom(32).hex()
     session = f"{run_dir}/exec-{exec_id[:32]}"

@@ -8,7 +8,7 @@ from rootless.oci.digest import chain_id
 from rootless.plan.idmap import SINGLE
 from rootless.store import gc, trash
 
-from . import start
+from . import cgroups, start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ def sweep(ctx: Context) -> None:
 
         volumes.sweep(ctx)
     _sweep_run_dirs(ctx)
+    cgroups.sweep(ctx)
 
 
 def _sweep_run_dirs(ctx: Context) -> None:

@@ -57,6 +57,7 @@ def prepare(
         emulation=place.emulation,
         fast=(filters.fast_connect(ctx), rules) if place.fast is not None else None,
         minded=True,
+        group=([], place.cgroup.again if place.cgroup is not None else []),
     )
     options.health = {
         "tape": f"{place.run_dir}/health",

@@ -23,14 +23,16 @@ if TYPE_CHECKING:
     from .context import Context
 
 
-# What no control group enforces yet.
-_LIMITS = dict.fromkeys(
-    (
-        *("MemoryLimit", "SwapLimit", "CpuCfsPeriod", "CpuCfsQuota", "CPUShares", "CPUSet"),
-        *("PidsLimit", "OomKillDisable"),
-    ),
-    False,
-)
+def _limits(facts: HostFacts) -> dict[str, bool]:
+    """Which limits a control group enforces."""
+    have = facts.cgroup_controllers
+    return {
+        **dict.fromkeys(("MemoryLimit", "SwapLimit"), "memory" in have),
+        **dict.fromkeys(("CpuCfsPeriod", "CpuCfsQuota", "CPUShares"), "cpu" in have),
+        "CPUSet": "cpuset" in have,
+        "PidsLimit": "pids" in have,
+        "OomKillDisable": False,
+    }
 
 
 def gather(ctx: Context) -> dict[str, Any]:
@@ -63,12 +65,12 @@ def gather(ctx: Context) -> dict[str, Any]:
             "Authorization": None,
             "Log": ["json-file", "none"],
         },
-        **_LIMITS,
+        **_limits(facts),
         "IPv4Forwarding": True,
         "Debug": ctx.env.get("ROOTLESS_DEBUG") == "1",
         "LoggingDriver": str(ctx.settings.get("run.log_driver")),
         "NetworkUplink": _uplink(ctx, warnings),
-        "CgroupDriver": "none",
+        "CgroupDriver": facts.cgroup_rung,
         "CgroupVersion": "2" if facts.cgroup_mode == "unified" else "1",
         "KernelVersion": system.release,
         "OperatingSystem": operating_system(),

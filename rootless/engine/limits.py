@@ -88,9 +88,9 @@ NOT_IN_V2 = ("MemorySwappiness", "KernelMemory", "OomKillDisable")
 
 def controllers(ctx: Context) -> tuple[str, ...]:
     """The controllers that a container's control group will have, "cgroup" among them where it has a group."""
-    if getattr(ctx.facts, "cgroup_rung", "none") == "none":
+    if ctx.facts.cgroup_rung == "none":
         return ()
-    return ("cgroup", *getattr(ctx.facts, "cgroup_controllers", ()))
+    return ("cgroup", *ctx.facts.cgroup_controllers)
 
 
 def reason(ctx: Context, names: Sequence[str]) -> str:
@@ -100,7 +100,9 @@ def reason(ctx: Context, names: Sequence[str]) -> str:
     if "cgroup" in controllers(ctx):
         have = ", ".join(sorted(controllers(ctx)[1:])) or "none"
         return f"no controller for it is delegated to you (there are: {have})"
-    return f"containers have no control group here (control groups are {ctx.facts.cgroup_mode})"
+    from . import cgroups
+
+    return f"containers have no control group here: {cgroups.why_none(ctx)}"
 
 
 def stand_ins(ctx: Context, limits: Mapping[str, Any]) -> dict[str, str]:

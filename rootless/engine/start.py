@@ -34,7 +34,9 @@ def build_spec(
     ctx: Context, record: dict[str, Any], request: RunRequest, image: ImageConfig
 ) -> dict[str, Any]:
     """The OCI runtime spec of a container, as it would be started now."""
-    return specs.build_spec(request, image, ctx.facts, placement(ctx, record, request))
+    place = placement(ctx, record, request)
+    _control_group(ctx, record, request, place)
+    return specs.build_spec(request, image, ctx.facts, place)
 
 
 def run_dir(ctx: Context, container_id: str) -> str:
@@ -92,6 +94,17 @@ def placement(
     return place
 
 
+def _control_group(
+    ctx: Context, record: dict[str, Any], request: RunRequest, place: Placement, name: str = ""
+) -> None:
+    wanted = str(ctx.settings.get("cgroup.driver"))
+    if wanted == "none" or (wanted == "auto" and ctx.facts.cgroup_mode != "unified"):
+        return
+    from . import cgroups
+
+    cgroups.plan(ctx, record, request, place, name)
+
+
 def start(
     ctx: Context,
     container: Container,
@@ -121,6 +134,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
         linking.require(ctx, container, request)
     place = placement(ctx, record, request)
     attach.plan(ctx, container.name, record, request, place)
+    _control_group(ctx, record, request, place, container.name)
     if netmode.is_own(request.network):
         from . import ownnet
 
@@ -154,6 +168,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
     if place.attach is not None:
         attach.ready(ctx)
     if request.auto_remove:
+        os.makedirs(ctx.paths.trash, 0o700, exist_ok=True)
         _put(
             f"{place.run_dir}/remove",
             tape.encode(launch.remove_tape([f"{ctx.paths.trash}/{container.id}"])),

@@ -7,6 +7,8 @@ Owns that order and nothing else.  It is tied down by the kernel:
   IDs: the runtime directory is closed to subordinate ones.  It works while the root is assembled; its answer is
   waited for before sysctls, which may be other than those it sets, and before the pivot;
 - a program that connects the container's network is started while this process is in the host's;
+- control groups are made as the caller, whose they are, before the realm is entered: the bus knows the caller;
+  the first process enters before its IDs change, and makes its cgroup namespace when it is in;
 - mounts come before sysctls (which need /proc), sysctls before /proc/sys becomes read-only;
 - the root becomes read-only when nothing more is made in it, then it becomes the root;
 - users are looked up in the container's own files, after the pivot;
@@ -23,7 +25,7 @@ from __future__ import annotations
 
 from rootless.errors import HostError, UsageError
 
-from . import caps, devices, fastconnect, idmap, mounts, namespaces, ownership, rlimits
+from . import caps, devices, fastconnect, groups, idmap, mounts, namespaces, ownership, rlimits
 from . import spec as specs
 
 TYPE_CHECKING = False
@@ -48,7 +50,7 @@ _MKDIR, _OPTIONAL, _OR_EMPTY, _RECURSIVE, _BESIDE = 1, 2, 4, 8, 32
 _ONE_ID = 4  # a flag of the user operation
 EXEC_MINDED = 4  # a flag of exec
 _USER, _NET = namespaces.FLAGS["user"], namespaces.FLAGS["network"]
-_MOUNT = namespaces.FLAGS["mount"]
+_MOUNT, _CGROUP = namespaces.FLAGS["mount"], namespaces.FLAGS["cgroup"]
 # Sources that some hosts lack; a container does without.
 _MAY_BE_ABSENT = ("/dev/mqueue", "/dev/shm", "/sys/fs/cgroup")
 
@@ -60,7 +62,11 @@ def build_tape(spec: Spec, place: Placement, facts: HostFacts) -> list[Op]:
     HostError where the spec wants a seccomp profile and PLACE.seccomp is None.
     """
     ops: list[Op] = []
+    if place.cgroup is not None:
+        ops += place.cgroup.before
     _enter_realm(ops, spec)
+    if place.cgroup is not None:
+        ops += groups.delegate(spec)
     emulation = _emulation(spec, place.emulation)
     ops += _supervise(spec, facts, emulation)
     if place.fast is not None:
@@ -191,12 +197,20 @@ def _setup_ids(ops: list[Op], spec: Spec) -> None:
 
 def _clone(ops: list[Op], spec: Spec, place: Placement) -> None:
     flags = _made(spec)
+    own_group = flags & _CGROUP if place.cgroup is not None else 0
+    flags &= (
+        ~own_group
+    )  # its root is the group that we are in when it is made: made when we have entered
     if flags & _USER:
         uid = idmap.lines(_extents(spec, "uidMappings"))
         gid = idmap.lines(_extents(spec, "gidMappings"))
         ops.append(("clone", (flags, MAP_DIRECT, uid, gid, "", "")))
     else:
         ops.append(("clone", (flags, MAP_NONE, "", "", "", "")))
+    if place.cgroup is not None:
+        ops += place.cgroup.enter
+    if own_group:
+        ops.append(("unshare", (own_group,)))
     if flags & _NET:
         ops.append(("loopback_up", ()))
         if place.attach is not None:
@@ -423,13 +437,15 @@ def exec_tape(
     emulation: EmulationProvider | None = None,
     fast: tuple[FastConnect, str] | None = None,
     minded: bool = False,
+    group: tuple[list[Op], list[Op]] = ([], []),
 ) -> list[Op]:
     """The operations that run REQUEST in the running container of SPEC.
 
     PID and PIDSTART name its first process; 0 and 0 where who plays the tape hands that process over.
     MINDED: nothing that the program starts outlives it, if its monitor sees to that.  What the container
     shares with the host is not joined: the kernel lets nobody enter the initial PID or network namespace
-    again.  FAST: what fast=connect loads, and the path of its rules.  Raises UsageError.
+    again.  FAST: what fast=connect loads, and the path of its rules.  GROUP: what leads to its control group,
+    and into it.  Raises UsageError.
     """
     if not request.args:
         raise UsageError("no command specified")
@@ -442,10 +458,11 @@ def exec_tape(
     beside = _supervise(spec, facts, emulated)
     if fast is not None:
         beside += fastconnect.beside_ops(*fast)
-    ops: list[Op] = []
+    ops: list[Op] = list(group[0])
     if beside:  # it works in the container's user namespace and sees the host's files
         ops += [("join_proc", (pid, pidstart, _USER)), *beside]
         flags &= ~_USER
+    ops += group[1]  # while the host's control groups are in sight
     ops += [("join_proc", (pid, pidstart, flags)), ("clone", (0, MAP_NONE, "", "", "", ""))]
     _setup_ids(ops, spec)
     ops.append(("setsid", ()))

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from rootless.errors import HostError, UsageError
 
-from . import idmap, namespaces, ownership
+from . import idmap, namespaces, ownership, security
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -130,7 +130,8 @@ def defaults(
         _sys(chosen, read_only),
     ]
     if chosen.owns("cgroup"):
-        mounts.append(_cgroup(read_only))
+        writable = security.parse(request.security_opt).writable_cgroups
+        mounts.append(_cgroup("" if writable else read_only))
     elif chosen.owns("network"):  # else the host's come with its /sys
         recursive = "rro" if read_only else ""
         mounts.append(_mount(_CGROUP, "bind", _CGROUP, "rbind", *_DEEP, recursive))

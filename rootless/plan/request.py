@@ -347,6 +347,7 @@ class Placement:
     auto_slot     number of the ID range for --userns auto; range K is K*size .. K*size+size-1
     volumes       destination -> what stands behind a mount of type volume or image, or a bind with the
                   flag O: {"type", "source", "options"} as in a spec's mount
+    cgroup        what puts it into a control group of its own (a cgroup driver's plan), or None
     early         operations before all others, as the realm's root (the uppers of O mounts made anew)
     beside        operations that assemble further trees (of ``trees``), before that of the root
     trees, stale  what the storage driver has to make, and to make anew, before the tape is played
@@ -369,6 +370,7 @@ class Placement:
         "auto_slot",
         "beside",
         "block_devices",
+        "cgroup",
         "container_dir",
         "container_id",
         "early",
@@ -441,6 +443,7 @@ class Placement:
         self.network_program: tuple[list[Any], list[Any], str] | None = None
         self.auto_slot = 0
         self.volumes: dict[str, dict[str, Any]] = {}
+        self.cgroup: Any = None
         self.early: list[Any] = []
         self.beside: list[Any] = []
         self.trees: list[Any] = []

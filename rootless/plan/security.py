@@ -17,16 +17,24 @@ if TYPE_CHECKING:
 class Options:
     """What --security-opt says.
 
+    writable_cgroups  the container may write to its own control group and make some below it
     seccomp  "" (default), "builtin", "unconfined" or a path
     ignored  options that have no effect here (label=, apparmor=), as they were given
     """
 
-    __slots__ = ("ignored", "no_new_privileges", "seccomp", "systempaths_unconfined")
+    __slots__ = (
+        "ignored",
+        "no_new_privileges",
+        "seccomp",
+        "systempaths_unconfined",
+        "writable_cgroups",
+    )
 
     def __init__(self) -> None:
         self.seccomp = ""
         self.no_new_privileges = False
         self.systempaths_unconfined = False
+        self.writable_cgroups = False
         self.ignored: list[str] = []
 
 
@@ -45,6 +53,8 @@ def parse(words: Iterable[str]) -> Options:
             options.seccomp = value
         elif key == "no-new-privileges" and value.lower() in _TRUE + _FALSE:
             options.no_new_privileges = value.lower() in _TRUE
+        elif key == "writable-cgroups" and value.lower() in _TRUE + _FALSE:
+            options.writable_cgroups = value.lower() in _TRUE
         elif key == "systempaths" and value == "unconfined":
             options.systempaths_unconfined = True
         elif key in ("apparmor", "label") and value:

@@ -110,6 +110,56 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
         "send TEXT to the socket at PATH (host view); an answer without a member return fails with WHAT as the "
         "beginning of the reason",
     ),
+    (
+        "cgroup_scope",
+        80,
+        "Ssbbii",
+        "addresses unit prologue message pids_at opflags",
+        "have the user's systemd put our supervisor and this process into UNIT, unless they are in it, by the "
+        "D-Bus call MESSAGE, which has room for their two PIDs at PIDS_AT, at the first of ADDRESSES that "
+        "answers (bus:PATH, where PROLOGUE comes first, or peer:PATH); before the realm is joined; opflag 1: a "
+        "refusal is told, and the container has no control group",
+    ),
+    (
+        "cgroup_make",
+        81,
+        "sssSii",
+        "directory name inner controllers userns opflags",
+        "make the container's control group NAME below DIRECTORY (host view), or in the scope that our "
+        "supervisor is in, anew if there is one, and tell the supervisor; CONTROLLERS are handed on to it, "
+        "what is in the way of that is moved into the leaf INNER; as root of the realm, which the descriptor "
+        "USERNS is, where another ID's groups are left of an earlier start; opflags as for cgroup_scope",
+    ),
+    (
+        "cgroup_set",
+        82,
+        "ssi",
+        "file value opflags",
+        "write VALUE to FILE of the container's control group; opflag 1: a refusal is no error",
+    ),
+    (
+        "cgroup_delegate",
+        83,
+        "ii",
+        "uid gid",
+        "give the container's control group to the container's root, as far as the owner of a subtree needs it",
+    ),
+    (
+        "cgroup_enter",
+        84,
+        "sii",
+        "directory pid opflags",
+        "enter the container's control group, or DIRECTORY (host view; of the scope that our supervisor is in "
+        "where it does not begin with a slash), or the leaf of it that PID is in where itself holds no "
+        "processes; before set_ids; opflags as for cgroup_scope",
+    ),
+    (
+        "cgroup_remove",
+        85,
+        "S",
+        "paths",
+        "remove control groups, host view, and those below them; what has processes stays",
+    ),
     ("chdir_host", 11, "s", "path", "change directory, host view"),
     ("rmtree", 12, "s", "path", "remove a tree, host view; what is gone already is fine"),
     ("mkdir_host", 13, "si", "path mode", "make a directory, host view; an existing one is fine"),

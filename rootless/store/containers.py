@@ -49,6 +49,7 @@ def new_state() -> dict[str, Any]:
         "exitCode": 0,
         "error": "",
         "oomKilled": False,
+        "cgroup": "",
         "restartCount": 0,
         "bootId": proc.boot_id(),
         "manualStop": False,
@@ -321,6 +322,13 @@ class ContainerStore:
                 state["exitCode"] = LOST_EXIT_CODE
                 state["error"] = state["error"] or "monitor was lost"
                 state["pid"] = state["pidStart"] = state["monitorPid"] = 0
+                state["cgroup"] = ""
+        elif state["status"] == "running" and state.get("cgroup"):
+            # Never recorded, so that nothing that is killed leaves a lie behind.
+            from rootless.linux import cgroup
+
+            if cgroup.read(f"{state['cgroup']}/cgroup.freeze") == "1":
+                state["status"] = "paused"
         return state
 
     def raw_state(self, container_id: str) -> tuple[dict[str, Any], bool]:

@@ -23,7 +23,7 @@ __all__ = ["libexec", "rig"]
 
 STATE_KEYS = {
     "status", "pid", "pidStart", "monitorPid", "startedAt", "finishedAt", "exitCode", "error", "oomKilled",
-    "restart", "restartCount", "bootId", "manualStop",
+    "cgroup", "restart", "restartCount", "bootId", "manualStop",
 }  # fmt: skip
 STAMP = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z")
 

@@ -247,7 +247,11 @@ _rootless() {
             kind=running
             ;;
         'container wait'|wait)
-            flags='--help'
+            flags='--condition --help'
+            takes=' --condition '
+            case $prev in
+                --condition) choices='not-running next-exit removed running healthy unhealthy' ;;
+            esac
             kind=all
             ;;
         unshare)

@@ -474,6 +474,7 @@ complete -c rootless -n "__rootless_at 'container update' update" -l memory-swap
 complete -c rootless -n "__rootless_at 'container update' update" -l pids-limit -r -d 'Limit processes and threads; -1 for no limit'
 complete -c rootless -n "__rootless_at 'container update' update" -l restart -r -a 'no on-failure always unless-stopped' -d 'Restart policy: no, on-failure[:N], always, unless-stopped'
 complete -c rootless -n "__rootless_at 'container update' update" -a "(rootless ps --format '{{.Names}}' 2>/dev/null)"
+complete -c rootless -n "__rootless_at 'container wait' wait" -l condition -r -a 'not-running next-exit removed running healthy unhealthy' -d 'What to wait for: not-running, next-exit, removed, running, healthy and others'
 complete -c rootless -n "__rootless_at 'container wait' wait" -a "(rootless ps -a --format '{{.Names}}' 2>/dev/null)"
 complete -c rootless -n "__rootless_at 'container inspect'" -l format -s f -r -d 'Format output: json or a Go template'
 complete -c rootless -n "__rootless_at 'container inspect'" -l size -s s -d 'Show file sizes of containers'

@@ -57,7 +57,7 @@ TABLE: dict[str, Row] = {
     "top": ("top", "List the processes of a container", "CONTAINER [ps OPTIONS]", "none", 1, -1, OTHER, False),
     "unpause": ("pause.unpause", "Let paused containers go on", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
     "update": ("update", "Change the limits and the restart policy of containers", "[OPTIONS] CONTAINER [CONTAINER...]", "update", 1, -1, OTHER, True),
-    "wait": ("wait", "Wait until containers end and print their exit codes", "CONTAINER [CONTAINER...]", "none", 1, -1, OTHER, False),
+    "wait": ("wait", "Wait until containers end and print their exit codes", "[OPTIONS] CONTAINER [CONTAINER...]", "wait", 1, -1, OTHER, False),
     "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
     "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
     "container prune": ("prune.containers", "Remove all stopped containers", "[OPTIONS]", "prune", 0, 0, MANAGEMENT, True),

@@ -200,6 +200,19 @@ SETS: dict[str, tuple[Row, ...]] = {
             "Remove anonymous volumes, too",
         ),
     ),
+    "wait": (
+        (
+            "condition",
+            "",
+            "list",
+            "string",
+            "What to wait for: not-running, next-exit, removed, running, healthy and others",
+            "",
+            None,
+            (),
+            ("not-running", "next-exit", "removed", "running", "healthy", "unhealthy"),
+        ),
+    ),
     "resume": (
         ("install", "", "bool", "", "Have it done at every boot: by systemd, else by cron"),
         ("quiet", "q", "bool", "", "Do not print the names of what is started"),

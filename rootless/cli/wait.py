@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 
 def main(args: Parsed, env: Mapping[str, str]) -> int:
-    """Wait until containers have ended and print their exit codes."""
+    """Wait until containers have ended, or until a condition holds, and print their exit codes."""
     ctx = Context.load(env)
+    conditions = args.get("condition") or []
+    if conditions and conditions != ["not-running"]:
+        from rootless.engine import waiting
+
+        waiting.check(conditions)
+        return many.each(
+            args.args, lambda name: waiting.wait(ctx, ctx.containers.resolve(name), conditions)
+        )
     return many.each(args.args, lambda name: lifecycle.wait(ctx, ctx.containers.resolve(name)))

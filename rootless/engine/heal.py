@@ -53,8 +53,12 @@ def spec(ctx: Context, container: Container) -> dict[str, Any]:
     request = RunRequest.from_dict(record["request"])
     image = ImageConfig.from_dict(record["image_config"])
     found = start.build_spec(ctx, record, request, image)
-    path = f"{start.run_dir(ctx, container.id)}/config.json"
+    directory = start.run_dir(ctx, container.id)
+    path = f"{directory}/config.json"
     try:
+        os.makedirs(
+            directory, 0o700, exist_ok=True
+        )  # the monitor's own may be another, of another login
         files.replace(path, jsonc.dumps(found).encode(), durable=False)
     except OSError as error:
         raise files.failure(f"write {path}", error) from None

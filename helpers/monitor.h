@@ -274,6 +274,7 @@ void events_resized(const struct monitor *m);
 void cgroup_adopt(struct monitor *m, const unsigned char *path, size_t length);
 void cgroup_look(struct monitor *m);
 void cgroup_thaw(struct monitor *m);
+bool cgroup_frozen(const struct monitor *m);
 void cgroup_kill(struct monitor *m);
 void cgroup_remove(struct monitor *m);
 

@@ -107,6 +107,18 @@ void cgroup_thaw(struct monitor *m)
 	fd_close(&group);
 }
 
+/* Whether the container is paused, by `pause` or by anyone else. */
+bool cgroup_frozen(const struct monitor *m)
+{
+	int group = open_group(m), fd = group < 0 ? -1 : openat(group, "cgroup.freeze", O_RDONLY | O_CLOEXEC);
+	char value = '0';
+	bool frozen = fd >= 0 && read(fd, &value, 1) == 1 && value == '1';
+
+	fd_close(&fd);
+	fd_close(&group);
+	return frozen;
+}
+
 static bool is_populated(int group)
 {
 	int fd = openat(group, "cgroup.events", O_RDONLY | O_CLOEXEC);

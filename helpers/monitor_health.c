@@ -34,13 +34,6 @@
 
 static const char *const statuses[] = {"none", "starting", "healthy", "unhealthy"};
 
-/* A paused container is not asked: it could not answer. */
-static bool is_paused(const struct monitor *m)
-{
-	(void)m;
-	return false;
-}
-
 static int64_t interval(const struct monitor *m)
 {
 	const struct config *c = &m->config;
@@ -503,12 +496,12 @@ void health_timers(struct monitor *m)
 	if (m->phase != RUNNING || m->init_ended || h->status == HEALTH_NONE)
 		return;
 	if (!h->running && h->due && now >= h->due) {
-		if (is_paused(m))
+		if (cgroup_frozen(m)) /* it could not answer */
 			h->due = now + PAUSED_MS;
 		else
 			begin_probe(m);
 	} else if (h->running && !h->ending && now >= h->deadline) {
-		if (is_paused(m)) { /* it could not have gone on: as if it had not been */
+		if (cgroup_frozen(m)) { /* it could not have gone on: as if it had not been */
 			h->give_up = 0;
 			end_step(m);
 			drop_probe(h);

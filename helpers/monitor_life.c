@@ -41,6 +41,7 @@ void life_started(struct monitor *m)
 	m->record.error[0] = 0;
 	m->record.oom_killed = false;
 	state_stamp(m->record.started, sizeof m->record.started);
+	health_begin(m); /* before it is said to run, so that nobody takes its last life's health for this one's */
 	state_write(m, false);
 	if (!m->config.exec_id) {
 		events_emit_lines(m, 'U');
@@ -48,7 +49,6 @@ void life_started(struct monitor *m)
 	}
 	if (m->rows && m->config.tty)
 		events_resized(m);
-	health_begin(m);
 	clients_owe(m, OWE_STARTED);
 	for (number = 1; m->early_signals; number++, m->early_signals >>= 1)
 		if (m->early_signals & 1)

@@ -111,6 +111,8 @@ def run(ctx: Context, container: Container) -> tuple[str, bool]:
     if not plans.command(asked(record.get("request") or {}, record.get("image_config") or {})):
         raise UsageError(f"container {container.name} has no defined healthcheck")
     word = ctx.containers.read_state(container.id)["status"]
+    if word == "paused":
+        raise ConflictError(f"container {container.name} is paused", exit_code=125)
     client = lifecycle.connect(ctx, container) if word == "running" else None
     if client is None:
         raise ConflictError(f"container {container.name} is not running", exit_code=125)

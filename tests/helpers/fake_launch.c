@@ -1,4 +1,4 @@
-/* A launcher that misbehaves on request.  The "tape" is a text: a word for what to do, then for "run" and "tty" the
+/* A launcher that misbehaves on request.  The "tape" is a text: a word for what to do, then for "run", "tty" and "group" the
  * arguments of the program, each ended by a NUL. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -109,6 +109,14 @@ int main(void)
 		start(tape + word, (size_t)size - word, 0);
 	if (!strcmp(tape, "tty"))
 		start(tape + word, (size_t)size - word, 1);
+	if (!strcmp(tape, "group")) { /* a control group, then the arguments of the program */
+		char *group = tape + word, message[4096] = "G";
+		size_t length = strlen(group);
+
+		memcpy(message + 1, group, length);
+		send(STATUS, message, 1 + length, 0);
+		start(group + length + 1, (size_t)size - word - length - 1, 0);
+	}
 	if (!strcmp(tape, "mute"))
 		return 1; /* neither a child nor a reason */
 	if (!strcmp(tape, "crash"))

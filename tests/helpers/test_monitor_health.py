@@ -398,3 +398,48 @@ def test_a_stop_while_a_probe_runs(rig: Rig) -> None:
     client.stop(signal.SIGTERM, 10)
     assert listen(client).exit == 7
     until(lambda: not alive(pid))
+
+
+def frozen(rig: Rig, value: str) -> None:
+    """What cgroup.freeze of the container's group says; a plain directory stands in for it."""
+    (rig.directory / "group").mkdir(exist_ok=True)
+    Path(rig.path("group/cgroup.freeze")).write_text(f"{value}\n")
+
+
+def paused_rig(rig: Rig, probe: str) -> Client:
+    (rig.directory / "run").mkdir(exist_ok=True)
+    words = ["run", "/bin/sh", "-c", probe]
+    Path(rig.path("run/health")).write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    health = {
+        "tape": rig.path("run/health"),
+        "file": rig.path(HEALTH),
+        "interval": 50,
+        "timeout": 300,
+    }
+    client = rig.fake("group", rig.path("group"), "/bin/sh", "-c", SLEEP, health=health)
+    client.attach(stdin=False, stdout=False, stderr=False)
+    listen(client, b"P")
+    return client
+
+
+def test_a_paused_container_is_not_probed(rig: Rig) -> None:
+    frozen(rig, "1")
+    client = paused_rig(rig, "exit 0")
+    time.sleep(0.5)
+    assert health(rig) == {"Status": "starting", "FailingStreak": 0, "Log": []}
+    frozen(rig, "0")
+    await_health(rig, lambda h: h["Status"] == "healthy")
+    stop(client)
+
+
+def test_a_probe_that_a_pause_holds_up_does_not_count(rig: Rig) -> None:
+    frozen(rig, "0")
+    client = paused_rig(rig, f"touch {rig.path('begun')}; exec sleep 1000")
+    until(lambda: os.path.exists(rig.path("begun")))
+    frozen(rig, "1")
+    time.sleep(0.6)
+    assert health(rig)["Log"] == []
+    frozen(rig, "0")
+    found = await_health(rig, lambda h: bool(h["Log"]))
+    assert found["Log"][0]["Output"].startswith("Health check exceeded timeout")
+    stop(client)

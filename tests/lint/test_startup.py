@@ -51,6 +51,8 @@ VERBS: dict[str, list[str]] = {
     "exec": ["exec", "kept", "true"],
     "logs": ["logs", "kept"],
     "ps": ["ps", "-a"],
+    "stats": ["stats", "--no-stream"],
+    "events": ["events", "--since", "1h", "--until", "0s"],
     "inspect": ["inspect", "kept"],
     "images": ["images"],
     "port": ["port", "kept"],

@@ -6,9 +6,10 @@ import os
 import sys
 import time
 
-from rootless.engine import listing, stats
+from rootless.engine import stats
 from rootless.engine.context import Context
 from rootless.errors import NotFoundError
+from rootless.store.containers import ACTIVE
 
 from . import units
 from .rows import Sheet, render
@@ -149,7 +150,7 @@ class Watched:
         known = {row.id: row for row in self.rows}
         rows = []
         for container, state in self._ctx.containers.scan():
-            if not self._every and state["status"] not in listing.RUNNING:
+            if not self._every and state["status"] not in ACTIVE:
                 continue
             try:
                 created = os.stat(f"{container.dir}/lock").st_mtime_ns  # made first, never written

@@ -15,6 +15,7 @@ from rootless import jsonc
 from rootless.errors import UsageError
 from rootless.oci import descriptor as descriptors
 from rootless.oci import media_types, platform
+from rootless.oci import reference as references
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 from rootless.plan.request import RunRequest
@@ -105,6 +106,8 @@ def commit(
     finally:
         if lease is not None:
             os.close(lease)
+    if name:
+        events.image(ctx, "tag", image_id, familiar(name))
     about = {"comment": message, "imageID": image_id, "imageRef": name}
     events.container(ctx, container, "commit", **about)
     return image_id
@@ -163,6 +166,8 @@ def import_tar(
     finally:
         if lease is not None:
             os.close(lease)
+    if name:
+        events.image(ctx, "tag", image_id, familiar(name))
     events.image(ctx, "import", image_id)
     return image_id
 
@@ -190,6 +195,11 @@ def _store(
     digest, size = ctx.blobs.ingest(jsonc.dumps(manifest).encode())
     made = ctx.images.put(descriptors.make(media_types.OCI_MANIFEST, digest, size), name)
     return str(made.id)
+
+
+def familiar(name: str) -> str:
+    """A name for an image as people write it, with its tag."""
+    return references.parse(name).with_default_tag().familiar()
 
 
 def _as_oci(layer: dict[str, Any]) -> dict[str, Any]:

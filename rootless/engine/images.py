@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from . import events, listing
+from rootless.oci import reference as references
+
+from . import events
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,8 +19,8 @@ def tag(ctx: Context, source: str, target: str) -> None:
     """Give the image SOURCE the further name TARGET; raises ImageNotFoundError, UsageError."""
     ctx.images.tag(source, target)
     named = ctx.images.resolve(target)
-    repository, name, _ = listing.split_reference(target)
-    events.image(ctx, "tag", named.id, f"{listing.familiar(repository)}:{name or 'latest'}")
+    shown = references.parse(target).with_default_tag().familiar()
+    events.image(ctx, "tag", named.id, shown)
 
 
 def remove(

@@ -10,6 +10,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Collection
     from typing import Any
 
 
@@ -36,12 +37,13 @@ def namespace(pid: str) -> str:
 
 
 class Snapshot:
-    """All processes at one moment, or with INSIDE only those in PID namespaces other than ours.
+    """Who is whose child, and in which PID namespace, at one moment.
 
-    ``table`` has the fields of /proc/PID/stat from the third on by pid, the name put before them.
+    ``table`` has the fields of /proc/PID/stat from the third on by pid, the name put before them.  INSIDE
+    are PID namespaces other than ours: then those of ours are left out, and those inside have no fields.
     """
 
-    def __init__(self, *, inside: bool = False) -> None:
+    def __init__(self, *, inside: Collection[str] | None = None) -> None:
         self.table: dict[int, list[str]] = {}
         self._children: dict[int, list[int]] = {}
         self._spaces: dict[str, list[int]] = {}
@@ -50,13 +52,16 @@ class Snapshot:
             if not name.isdigit():
                 continue
             space = namespace(name)  # "" of a process of somebody else
-            if inside and space in ("", self._own):
+            if inside is not None and space in ("", self._own):
+                continue
+            self._spaces.setdefault(space, []).append(int(name))
+            # Those of a container are found by its namespace, but in namespaces of their own making by descent.
+            if inside is not None and space in inside:
                 continue
             fields = _stat(name)
             if fields is not None:
                 self.table[int(name)] = fields
                 self._children.setdefault(int(fields[2]), []).append(int(name))
-                self._spaces.setdefault(space, []).append(int(name))
 
     def of(self, pid: int, *, extra: tuple[int, ...] = (), alone: bool = False) -> list[int]:
         """Pids of the container whose first process is PID, sorted.
@@ -73,7 +78,7 @@ class Snapshot:
                 if child not in mine:
                     mine.add(child)
                     pending.append(child)
-        return sorted(one for one in mine if one in self.table)
+        return sorted(mine)
 
 
 def of_container(pid: int, *, extra: tuple[int, ...] = ()) -> list[dict[str, Any]]:
@@ -82,7 +87,7 @@ def of_container(pid: int, *, extra: tuple[int, ...] = ()) -> list[dict[str, Any
     Keys: pid, ppid, uid, name, tty, cpu (clock ticks), start (clock ticks since boot), command.
     """
     now = Snapshot()
-    return [_process(one, now.table[one]) for one in now.of(pid, extra=extra)]
+    return [_process(one, now.table[one]) for one in now.of(pid, extra=extra) if one in now.table]
 
 
 def _process(pid: int, fields: list[str]) -> dict[str, Any]:

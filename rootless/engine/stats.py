@@ -5,7 +5,7 @@ what it does not count (a controller is missing, or there is no group) is summed
 to which the kernel adds their ended children.  What nobody counts is None, and never 0.
 
 cpu       nanoseconds of processor time: cpu.stat, or the ticks of processes and of the children they waited for
-memory    memory.current without inactive_file, or the processes' proportional shares of what they map
+memory    memory.current without inactive_file, or the processes' anonymous memory, what they share counted once
 limit     memory.max, at most what the machine has
 received, sent    bytes on the interfaces of the container's network namespace but lo; 0 on the host's network
 read, written     bytes of io.stat, or of /proc/PID/io
@@ -18,15 +18,12 @@ import os
 import time
 
 from rootless import jsonc
-from rootless.linux import proc
 from rootless.store import files
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
-
-    from .processes import Snapshot
 
 _TICK = 1_000_000_000 // os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -99,9 +96,9 @@ class History:
         self._path = path
         self._kept: dict[str, Any] = {}
         try:
-            kept = jsonc.loads(_read(path) or b"")
+            kept = jsonc.loads(files.read(path))
             self._kept = kept if isinstance(kept, dict) else {}
-        except ValueError:
+        except (OSError, ValueError):
             pass
 
     def before(self, container_id: str, born: int, now: Sample) -> Sample | None:
@@ -144,37 +141,57 @@ class Sampler:
 
     def __init__(self) -> None:
         self._machine = machine_memory()
-        self._own_net = _inode("self")
+        self._own_net = os.stat("/proc/self/ns/net").st_ino
 
     def take(self, states: Mapping[str, Mapping[str, Any]]) -> dict[str, Sample]:
         """A sample by ID of those of STATES (the state files, by ID) whose first process lives."""
         found: dict[str, Sample] = {}
-        poor: dict[str, Sample] = {}
-        for container_id, state in states.items():
-            pid = int(state["pid"])
-            if pid <= 0:
-                continue
-            sample = Sample()
-            self._group(sample, str(state.get("cgroup") or ""))
-            self._network(sample, pid)
-            found[container_id] = sample
-            if None in (sample.cpu, sample.memory, sample.read, sample.pids):
-                poor[container_id] = sample
-        if poor:
-            self._sum(poor, states)
-        # Looked at after all was read: where a first process has ended, that may have been another's.
-        return {one: sample for one, sample in found.items() if _lives(states[one])}
+        poor: dict[str, tuple[_Process, Sample]] = {}
+        try:
+            for container_id, state in states.items():
+                first = _Process(int(state["pid"]))
+                sample = self._sample(first, state)
+                if sample is not None:
+                    found[container_id] = sample
+                if sample is not None and None in (
+                    sample.cpu,
+                    sample.memory,
+                    sample.pids,
+                    sample.read,
+                ):
+                    poor[container_id] = first, sample
+                else:
+                    first.close()
+            if poor:
+                _sum(list(poor.values()))
+        finally:
+            for first, _ in poor.values():
+                first.close()
+        return found
+
+    def _sample(self, first: _Process, state: Mapping[str, Any]) -> Sample | None:
+        """What is counted for the container of a process; None where that is not its own any more."""
+        if first.born() != int(state["pidStart"]):
+            return None
+        sample = Sample()
+        self._group(sample, str(state.get("cgroup") or ""))
+        there = first.inode("ns/net")
+        if there == self._own_net:
+            sample.received = sample.sent = 0
+        else:
+            sample.received, sample.sent = interfaces(first.read("net/dev"))
+        return sample
 
     def _group(self, sample: Sample, directory: str) -> None:
         sample.limit = self._machine
         if not directory:
             return
-        usage = _keyed(f"{directory}/cpu.stat").get("usage_usec")
+        usage = _keyed(_read(f"{directory}/cpu.stat")).get(b"usage_usec")
         sample.cpu = None if usage is None else usage * 1000
         sample.at = time.monotonic_ns()
         current = _number(f"{directory}/memory.current")
         if current is not None:
-            inactive = _keyed(f"{directory}/memory.stat").get("inactive_file", 0)
+            inactive = _keyed(_read(f"{directory}/memory.stat")).get(b"inactive_file", 0)
             sample.memory = current - inactive if inactive < current else current
             limit = _number(f"{directory}/memory.max")
             if limit is not None and limit < self._machine:
@@ -182,81 +199,109 @@ class Sampler:
         sample.pids = _number(f"{directory}/pids.current")
         sample.read, sample.written = devices(_read(f"{directory}/io.stat"))
 
-    def _network(self, sample: Sample, pid: int) -> None:
-        there = _inode(str(pid))
-        if there == self._own_net:
-            sample.received = sample.sent = 0
-        elif there:
-            sample.received, sample.sent = interfaces(_read(f"/proc/{pid}/net/dev"))
 
-    def _sum(self, poor: Mapping[str, Sample], states: Mapping[str, Mapping[str, Any]]) -> None:
-        from .processes import Snapshot, namespace
+class _Process:
+    """A process by its directory in /proc: once that is open, nothing read is another's with the same pid."""
 
-        spaces: dict[str, list[int]] = {}
-        for container_id in poor:
-            pid = int(states[container_id]["pid"])
-            spaces.setdefault(namespace(str(pid)), []).append(pid)
-        now = Snapshot(inside="" not in spaces and namespace("self") not in spaces)
-        at = time.monotonic_ns()
-        joined = _joined(spaces)
-        for container_id, sample in poor.items():
-            pid = int(states[container_id]["pid"])
-            pids = now.of(pid, alone=pid in joined)
-            if sample.cpu is None:
-                sample.at = at
-                sample.cpu = sum(_ticks(now, one) for one in pids) * _TICK
-            if sample.memory is None:
-                sample.memory = sum(_memory(now, one) for one in pids)
-            if sample.pids is None:
-                sample.pids = sum(int(now.table[one][18]) for one in pids)
-            if sample.read is None:
-                sample.read, sample.written = _transferred(pids)
+    __slots__ = ("_fd", "fields", "pid")
 
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.fields: list[bytes] = []  # of its stat, from the third on
+        try:
+            self._fd = os.open(f"/proc/{pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError:
+            self._fd = -1
 
-def _lives(state: Mapping[str, Any]) -> bool:
-    return proc.pid_alive(int(state["pid"]), int(state["pidStart"]))
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
 
+    def read(self, name: str) -> bytes | None:
+        return _read(name, self._fd) if self._fd >= 0 else None
 
-def _joined(spaces: Mapping[str, list[int]]) -> set[int]:
-    """Those of the first processes that live in the PID namespace of another container."""
-    found: set[int] = set()
-    for members in spaces.values():
-        if len(members) > 1:
-            found.update(pid for pid in members if not _leads(pid))
-    return found
+    def inode(self, name: str) -> int:
+        try:
+            return os.stat(name, dir_fd=self._fd).st_ino
+        except OSError:
+            return 0
 
+    def born(self) -> int:
+        """When it was started, in clock ticks; -1 where it is gone, or a zombie."""
+        self.fields = (self.read("stat") or b"").rpartition(b")")[2].split()
+        if not self.fields or self.fields[0] in (b"Z", b"X"):
+            return -1
+        return int(self.fields[19])
 
-def _leads(pid: int) -> bool:
-    """Whether a process is the first of its PID namespace."""
-    for line in (_read(f"/proc/{pid}/status") or b"").splitlines():
-        if line.startswith(b"NSpid:"):
-            return line.split()[-1] == b"1"
-    return False
+    def leads(self) -> bool:
+        """Whether it is the first of its PID namespace."""
+        for line in (self.read("status") or b"").splitlines():
+            if line.startswith(b"NSpid:"):
+                return line.split()[-1] == b"1"
+        return False
 
+    def memory(self, *, shared: bool) -> int:
+        """Its anonymous memory, where it is SHARED with others of the container its proportional part of it."""
+        found = 0
+        for line in (self.read("smaps_rollup") or b"").splitlines() if shared else ():  # since 4.14
+            if line.startswith((b"Pss_Anon:", b"Pss_Shmem:")):  # since 5.4
+                found += int(line.split()[1]) * 1024
+        if found:
+            return found
+        words = (self.read("statm") or b"0 0 0").split()
+        return (int(words[1]) - int(words[2])) * _PAGE
 
-def _ticks(now: Snapshot, pid: int) -> int:
-    return sum(map(int, now.table[pid][12:16]))  # of itself, and of the children it has waited for
-
-
-def _memory(now: Snapshot, pid: int) -> int:
-    for line in (_read(f"/proc/{pid}/smaps_rollup") or b"").splitlines():  # since 4.14
-        if line.startswith(b"Pss:"):
-            return int(line.split()[1]) * 1024
-    return int(now.table[pid][22]) * _PAGE  # what others share is counted again, there is no better
-
-
-def _transferred(pids: Iterable[int]) -> tuple[int | None, int | None]:
-    read = written = 0
-    for pid in pids:
-        data = _read(f"/proc/{pid}/io")
+    def transferred(self) -> tuple[int | None, int | None]:
+        """Bytes that it has read from and written to devices; None where we may not know."""
+        data = self.read("io")
         if data is None:
-            if os.path.exists(f"/proc/{pid}"):
-                return None, None  # we may not know
-            continue
+            return (None, None) if self.inode("stat") else (0, 0)
         fields = dict(line.split(b": ") for line in data.splitlines())
-        read += int(fields.get(b"read_bytes", 0))
-        written += int(fields.get(b"write_bytes", 0))
-    return read, written
+        return int(fields.get(b"read_bytes", 0)), int(fields.get(b"write_bytes", 0))
+
+
+def _sum(poor: Sequence[tuple[_Process, Sample]]) -> None:
+    """Complete samples from the processes of their containers, of which the first ones are given."""
+    from .processes import Snapshot, namespace
+
+    spaces: dict[str, list[_Process]] = {}
+    for first, _ in poor:
+        spaces.setdefault(namespace(str(first.pid)), []).append(first)
+    all_ours = "" not in spaces and namespace("self") not in spaces
+    now = Snapshot(inside=spaces if all_ours else None)
+    # Who lives in the PID namespace of another container has what descends from it, and no more.
+    joined = {
+        one.pid
+        for members in spaces.values()
+        for one in members
+        if len(members) > 1 and not one.leads()
+    }
+    for first, sample in poor:
+        others = [one for one in now.of(first.pid, alone=first.pid in joined) if one != first.pid]
+        processes = [first, *(_Process(one) for one in others)]
+        for one in processes[1:]:
+            one.born()
+        _complete(sample, [one for one in processes if one.fields])
+        for one in processes[1:]:
+            one.close()
+
+
+def _complete(sample: Sample, processes: Sequence[_Process]) -> None:
+    if sample.cpu is None:
+        sample.at = time.monotonic_ns()
+        # Of each itself, and of the children that it has waited for.
+        sample.cpu = sum(sum(map(int, one.fields[11:15])) for one in processes) * _TICK
+    if sample.pids is None:
+        sample.pids = sum(int(one.fields[17]) for one in processes)
+    if sample.memory is None:
+        shared = len(processes) > 1
+        sample.memory = sum(one.memory(shared=shared) for one in processes)
+    if sample.read is None:
+        found = [one.transferred() for one in processes]
+        if all(read is not None for read, _ in found):
+            sample.read = sum(read or 0 for read, _ in found)
+            sample.written = sum(written or 0 for _, written in found)
 
 
 def interfaces(text: bytes | None) -> tuple[int | None, int | None]:
@@ -290,24 +335,17 @@ def devices(text: bytes | None) -> tuple[int | None, int | None]:
 
 def machine_memory() -> int:
     """Bytes of memory that this machine has."""
-    return _keyed("/proc/meminfo").get("MemTotal:", 0) * 1024
+    return _keyed(_read("/proc/meminfo")).get(b"MemTotal:", 0) * 1024
 
 
-def _inode(pid: str) -> int:
-    try:
-        return os.stat(f"/proc/{pid}/ns/net").st_ino
-    except OSError:
-        return 0
-
-
-def _read(path: str) -> bytes | None:
+def _read(path: str, directory: int | None = None) -> bytes | None:
     """The beginning of a file of the kernel's, or all of a small one."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
     except OSError:
         return None
     try:
-        return os.read(fd, 1 << 20)
+        return os.read(fd, 65536)
     except OSError:
         return None
     finally:
@@ -319,11 +357,11 @@ def _number(path: str) -> int | None:
     return int(text) if text.strip().isdigit() else None
 
 
-def _keyed(path: str) -> dict[str, int]:
-    """A file of lines KEY NUMBER."""
+def _keyed(text: bytes | None) -> dict[bytes, int]:
+    """What lines KEY NUMBER say."""
     found = {}
-    for line in (_read(path) or b"").splitlines():
-        words = line.split()
+    for line in (text or b"").splitlines():
+        words = line.split(None, 2)
         if len(words) > 1 and words[1].isdigit():
-            found[words[0].decode("ascii", "replace")] = int(words[1])
+            found[words[0]] = int(words[1])
     return found

@@ -162,10 +162,11 @@ def test_files_in_and_out_and_images(rl: World, told: Told, tmp_path: Any) -> No
             "container extract-to-dir",
             "container export",
         ),
-        *("container commit", "image tag", "image untag", "container destroy"),
+        *("image tag", "container commit", "image tag", "image untag", "container destroy"),
         *(
             "image untag",
             "image delete",
+            "image tag",
             "image import",
             "image prune",
             "image untag",
@@ -175,7 +176,8 @@ def test_files_in_and_out_and_images(rl: World, told: Told, tmp_path: Any) -> No
     commit = told.attributes("container commit")
     assert (commit["comment"], commit["imageRef"]) == ("words", "evimage:1")
     assert commit["imageID"].startswith("sha256:")
-    assert told.attributes("image tag") == {"name": "evimage:2"}
+    tags = [e["Actor"]["Attributes"]["name"] for e in told.all("-f", "event=tag")]
+    assert tags == ["evimage:1", "evimage:2", "evimage:3"]
     assert told.attributes("image untag")["name"] == "evimage:1"
     assert told.all("-f", "event=tag")[0]["Actor"]["ID"] == commit["imageID"]
     assert "reclaimed" in told.attributes("image prune")
@@ -432,9 +434,15 @@ def test_top_by_ps(rl: World) -> None:
         header, line = rl.out("top", "seen", "-o", "pid,args").splitlines()
         assert header.split() == ["PID", "COMMAND"] and line.split()[1:] == ["sleep", "98765"]
         assert "is not allowed" in rl("top", "seen", "-o", "ppid=PID", code=1).stderr
-        assert (
-            rl.out("top", "seen").splitlines()[0].split()
-            == ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"]
-        )
+        assert rl.out("top", "seen").splitlines()[0].split() == [
+            "UID",
+            "PID",
+            "PPID",
+            "C",
+            "STIME",
+            "TTY",
+            "TIME",
+            "CMD",
+        ]
     finally:
         rl("rm", "-f", "seen")

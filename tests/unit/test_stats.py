@@ -159,13 +159,13 @@ def test_threads_and_descendants_are_counted() -> None:
 def test_files_of_processes_that_may_not_be_read_are_unknown(
     child: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = engine._read
+    real = engine._Process.read
     monkeypatch.setattr(
-        engine, "_read", lambda path: None if path.endswith(("/io", "_rollup")) else real(path)
+        engine._Process, "read", lambda self, name: None if name == "io" else real(self, name)
     )
     found = sample(child)
     assert found.read is None and found.written is None
-    assert found.memory  # resident pages, for want of better
+    assert found.memory is not None and found.pids == 1
 
 
 def test_a_pid_that_is_anothers_by_now_gives_nothing(child: int) -> None:

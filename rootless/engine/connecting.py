@@ -14,7 +14,7 @@ from rootless.plan.network import mode
 from rootless.plan.request import RunRequest
 
 from . import attach as attaching
-from . import endpoints, events
+from . import endpoints, events, renew
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +39,7 @@ def connect(ctx: Context, reference: str, container_ref: str, wish: EndpointWish
         if live:
             _ask(ctx, {"op": "connect", "container": container.id, "wish": wish.to_dict()})
         try:
-            record = ctx.containers.update(
-                container.id, lambda record: _add(record, wish, container)
-            )
+            ctx.containers.update(container.id, lambda record: _add(record, wish, container))
         except BaseException:
             if live:
                 _ask(ctx, {"op": "disconnect", "container": container.id, "network": network.name})
@@ -49,7 +47,7 @@ def connect(ctx: Context, reference: str, container_ref: str, wish: EndpointWish
     finally:
         os.close(hold)
     if live:
-        _renew_tape(ctx, container, record)
+        renew.renew(ctx, container)
         events.network(ctx, "connect", network, container.id)
 
 
@@ -121,9 +119,9 @@ def disconnect(ctx: Context, reference: str, container_ref: str, *, force: bool 
             _ask(ctx, {"op": "disconnect", "container": container.id, "network": name})
         except NotFoundError:
             pass  # it ended, or somebody was faster
-    record = ctx.containers.update(container.id, lambda record: _take(record, name, container))
+    ctx.containers.update(container.id, lambda record: _take(record, name, container))
     if live:
-        _renew_tape(ctx, container, record)
+        renew.renew(ctx, container)
     if network is not None:
         events.network(ctx, "disconnect", network, container.id)
 
@@ -155,36 +153,6 @@ def _ask(ctx: Context, request: Mapping[str, Any]) -> None:
     from rootless.runtime import network as service
 
     service.ask(service.directory(ctx.paths, ctx.facts), request)
-
-
-def _renew_tape(ctx: Context, container: Container, record: dict[str, Any]) -> None:
-    """Let a restart by the container's monitor begin with the networks that it has now."""
-    from rootless.plan import launch, tape
-    from rootless.plan import spec as specs
-    from rootless.plan.image import ImageConfig
-    from rootless.store import files
-
-    from . import cgroups, fastconnect, start
-
-    request = RunRequest.from_dict(record["request"])
-    place = start.placement(ctx, record, request)
-    attaching.plan(ctx, container.name, record, request, place)
-    cgroups.plan_again(ctx, record, request, place, container.name)
-    spec = specs.build_spec(
-        request, ImageConfig.from_dict(record["image_config"]), ctx.facts, place
-    )
-    data = tape.encode(launch.build_tape(spec, place, ctx.facts))
-    path = f"{place.run_dir}/tape"
-    try:
-        if os.path.exists(path):
-            files.replace(path, data, durable=False)
-            events.write_lines(ctx, container.name, record, place.run_dir, anew=False)
-            if place.fast is not None:
-                fastconnect.put(ctx, request, place.run_dir)
-    except FileNotFoundError:
-        pass  # it ended meanwhile
-    except OSError as error:
-        raise files.failure(f"write {path}", error) from None
 
 
 def unlink(ctx: Context, text: str) -> None:

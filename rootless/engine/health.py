@@ -43,7 +43,27 @@ def prepare(
 ) -> bytes:
     """Tell the monitor what to do about health; the tape of a probe, b"" where there is no check."""
     found = plans.merged(request.health, image.healthcheck)
-    words = plans.command(found, image.shell)
+    probe = probe_tape(ctx, request, image, spec, place)
+    if probe:
+        options.health = {
+            "tape": f"{place.run_dir}/health",
+            "file": f"{place.container_dir}/health.json",
+            "timeout-text": plans.timeout_text(found),
+            "on-failure": request.health_on_failure,
+            **plans.timing(found),
+        }
+    return probe
+
+
+def probe_tape(
+    ctx: Context,
+    request: RunRequest,
+    image: ImageConfig,
+    spec: dict[str, Any],
+    place: Placement,
+) -> bytes:
+    """The tape of a probe, b"" where there is no check."""
+    words = plans.command(plans.merged(request.health, image.healthcheck), image.shell)
     if not words:
         return b""
     rules = f"{place.run_dir}/{fastconnect.RULES}"
@@ -59,13 +79,6 @@ def prepare(
         minded=True,
         group=([], place.cgroup.again if place.cgroup is not None else []),
     )
-    options.health = {
-        "tape": f"{place.run_dir}/health",
-        "file": f"{place.container_dir}/health.json",
-        "timeout-text": plans.timeout_text(found),
-        "on-failure": request.health_on_failure,
-        **plans.timing(found),
-    }
     return tape.encode(ops)
 
 

@@ -118,7 +118,8 @@ def _restore(ctx: Context, container: Container, before: Mapping[str, Any]) -> N
         for key in ("limits", "restart_name", "restart_max"):
             record["request"][key] = before.get(key, record["request"][key])
 
-    renew.renew(ctx, container, ctx.containers.update(container.id, alter))
+    ctx.containers.update(container.id, alter)
+    renew.renew(ctx, container)
 
 
 def _apply(
@@ -134,7 +135,7 @@ def _apply(
     said = limits.not_enforced(ctx, limits.missing(ctx, change.limits))
     state = _settled(ctx, container)
     if change.limits and state["status"] in (*_RUNS, "restarting"):
-        renew.renew(ctx, container, record)
+        renew.renew(ctx, container)
     if change.limits and state["status"] in _RUNS:
         refused = _write(state, old, now, record["request"]["strict_limits"], undo)
         if "CpusetCpus" in change.limits:

@@ -285,6 +285,17 @@ def test_a_restart_by_the_monitor_keeps_what_was_updated(rl: World) -> None:
     rl("rm", "-f", "again")
 
 
+def test_health_probes_keep_to_what_was_updated(rl: World) -> None:
+    command = "grep Cpus_allowed_list /proc/self/status > /tmp/seen"
+    flags = ("--health-cmd", command, "--health-interval", "100ms")
+    rl("run", "-d", "--name", "well", *flags, "busybox", "sleep", "1000")
+    seen = ("exec", "well", "cat", "/tmp/seen")
+    until(lambda: rl(*seen, check=False).stdout.strip())
+    rl("update", "--cpuset-cpus", ONE, "well")
+    until(lambda: rl(*seen, check=False).stdout.split()[1:] == [ONE])
+    rl("rm", "-f", "well")
+
+
 # update
 
 

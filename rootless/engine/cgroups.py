@@ -12,6 +12,8 @@ from rootless.errors import ConflictError, HostError, RootlessError
 from rootless.linux import cgroup as groups
 from rootless.plan import groups as plans
 
+from . import events
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
@@ -171,6 +173,7 @@ def pause(ctx: Context, container: Container) -> None:
     if status != "running":
         raise ConflictError(f"container {container.id} is not running")
     freeze(directory(ctx, container), frozen=True)
+    events.container(ctx, container, "pause")
 
 
 def unpause(ctx: Context, container: Container) -> None:
@@ -178,6 +181,7 @@ def unpause(ctx: Context, container: Container) -> None:
     if ctx.containers.read_state(container.id)["status"] != "paused":
         raise ConflictError(f"container {container.id} is not paused")
     freeze(directory(ctx, container), frozen=False)
+    events.container(ctx, container, "unpause")
 
 
 class Paused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import glob
 import json
 import os
 import select
@@ -10,6 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -238,6 +240,35 @@ def test_the_service_is_killed(net: NetWorld) -> None:
     assert out.startswith("root")
     net("rm", "-f", "one", "two")
     net("network", "rm", "safe")
+
+
+def test_the_service_is_killed_while_it_attaches(net: NetWorld) -> None:
+    """Mostly between its record and its answer: the launcher asks the next service, and is served."""
+    net("network", "create", "torn")
+    net("run", "-d", "--name", "torn", "--network", "torn", "busybox", "sleep", "1000")
+    records = Path(glob.glob(f"{net.runtime}/rootless/*/net/*/state/endpoints")[0])
+    for number in range(4):
+        pid, before = status(net)["pid"], set(os.listdir(records))
+        words = ["run", "-d", "--name", f"torn{number}", "--network", "torn", "busybox"]
+        command = [*net.argv, *words, "httpd", "-f", "-h", "/etc"]
+        start = subprocess.Popen(
+            command, env=net.env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 20
+        while not set(os.listdir(records)) - before and time.monotonic() < deadline:
+            pass
+        os.kill(pid, signal.SIGKILL)
+        _, said = start.communicate(timeout=60)
+        assert start.returncode == 0, said
+    found = status(net)["containers"]
+    assert len({one["networks"]["torn"] for one in found.values()}) == len(found) == 5
+    for number in range(4):
+        page = net.out("exec", "torn", "wget", "-qO-", f"http://torn{number}/group")
+        assert page.startswith("root")
+        links = net.out("exec", f"torn{number}", "ip", "-o", "-4", "addr")
+        assert address_of(net, f"torn{number}", "torn") in links
+    net("rm", "-f", "torn", *(f"torn{number}" for number in range(4)))
+    net("network", "rm", "torn")
 
 
 def test_two_hundred_at_once_have_addresses_of_their_own(net: NetWorld) -> None:

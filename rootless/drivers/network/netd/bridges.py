@@ -14,6 +14,7 @@ import queue
 import threading
 import time
 
+from rootless.linux import netns
 from rootless.linux.netlink import Batch, Link, Netlink
 
 from .rules import FIRST_INDEX, put_sysctl
@@ -21,12 +22,12 @@ from .rules import FIRST_INDEX, put_sysctl
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-    from typing import Callable
+    from typing import Any, Callable
 
     from rootless.linux.nftables import Nft
     from rootless.plan.network import NetworkDef
 
-    from .realm import Realm
+    from .realm import Call, Realm
 
 MTU_OPTIONS = ("mtu", "com.docker.network.driver.mtu")
 NAME_OPTION = "com.docker.network.bridge.name"
@@ -72,6 +73,25 @@ class Plug:
         self.addresses = addresses
         self.gateways = gateways
         self.settings = settings
+
+
+class Plugging:
+    """An interface, INDEX, that the realm's thread is making."""
+
+    __slots__ = ("_bridges", "_call", "index")
+
+    def __init__(self, bridges: Bridges, index: int, call: Call) -> None:
+        self._bridges = bridges
+        self._call = call
+        self.index = index
+
+    def finish(self) -> Any:
+        """Wait for it; what was found inside.  Raises OSError, and then nothing is left."""
+        try:
+            return self._call.wait()
+        except BaseException:
+            self._bridges.remove_link(self.index)
+            raise
 
 
 class Bridges:
@@ -202,6 +222,21 @@ class Bridges:
 
         It need not send yet, see settle().  Raises OSError, and then nothing is left of it.
         """
+        plugging = self.begin(network, net_fd, plug)
+        plugging.finish()
+        return plugging.index
+
+    def begin(
+        self,
+        network: NetworkDef,
+        net_fd: int,
+        plug: Plug,
+        inside: Callable[[], object] | None = None,
+    ) -> Plugging:
+        """Likewise, while the caller does something else.
+
+        With INSIDE, which is called in the namespace, the interface sends when all is done.
+        """
         master = self.ensure(network)
         index = self._index()
         batch = Batch()
@@ -217,13 +252,10 @@ class Bridges:
         )
         if network.options.get(ICC_OPTION) == "false":
             batch.isolate(index)
-        try:
-            self._netlink.send(batch)
-            self._realm.within(net_fd, _configure, index, plug)
-        except BaseException:
-            self.remove_link(index)
-            raise
-        return index
+        fds = self._realm.net_fd, net_fd
+        indexes = index, master
+        call = self._realm.begin(_plug, self._netlink, batch, fds, indexes, plug, inside)
+        return Plugging(self, index, call)
 
     def settle(self, networks: Iterable[NetworkDef], net_fd: int, indexes: Iterable[int]) -> None:
         """Wait until what was plugged into NET_FD, and its NETWORKS' bridges, really send.
@@ -281,7 +313,39 @@ def _overlap(one: NetworkDef, other: NetworkDef) -> bool:
     return any(a.version == b.version and a.overlaps(b) for a in subnets[0] for b in subnets[1])
 
 
-def _configure(index: int, plug: Plug) -> None:
+def _plug(
+    netlink: Netlink,
+    batch: Batch,
+    fds: tuple[int, int],
+    indexes: tuple[int, int],
+    plug: Plug,
+    inside: Callable[[], object] | None,
+) -> object:
+    """Carry out BATCH in the realm, then set up in the container's namespace what it made there.
+
+    FDS are the realm's namespace and the container's, INDEXES those of the interface and its bridge.
+    """
+    netlink.send(batch)
+    found: object = None
+    netns.setns(fds[1], netns.NEWNET)
+    try:
+        connection = Netlink()
+        try:
+            _configure(connection, indexes[0], plug)
+            if inside is not None:
+                found = inside()
+                connection.await_running(indexes[0])
+        finally:
+            connection.close()
+    finally:
+        netns.setns(fds[0], netns.NEWNET)
+    if inside is not None:
+        for index in indexes:
+            netlink.await_running(index)
+    return found
+
+
+def _configure(connection: Netlink, index: int, plug: Plug) -> None:
     """In the container's namespace: settings, addresses, up, default routes."""
     for name, value in plug.settings:
         put_sysctl(name, value)
@@ -298,11 +362,7 @@ def _configure(index: int, plug: Plug) -> None:
         batch.address(index, address, prefix)
     for gateway in plug.gateways:
         batch.route("::/0" if ":" in gateway else "0.0.0.0/0", gateway=gateway)
-    connection = Netlink()
-    try:
-        connection.send(batch)
-    finally:
-        connection.close()
+    connection.send(batch)
 
 
 def _await_running(indexes: list[int]) -> None:

@@ -98,17 +98,20 @@ class Names:
         net_fd: int,
         servers: list[str],
         options: Sequence[str] = (),
+        sockets: dns_sockets.Sockets | None = None,
     ) -> None:
         """Serve the container in whose namespace, NET_FD, the loopback device is up.
 
         servers  its own (--dns); none: the host's
         options  of --dns-option; where these, or the host's, set ndots an unknown name without a dot
                  is not asked for elsewhere (plan/resolvconf.py says why)
+        sockets  what dns_sockets.listen_here() gave, if that was called
 
         Raises OSError, after which it is not attached.
         """
         self.detach(container_id)
-        sockets = dns_sockets.listen(self.realm, net_fd, self.rules, self.log, quick=self.quick)
+        if sockets is None:
+            sockets = dns_sockets.listen(self.realm, net_fd, self.rules, self.log, quick=self.quick)
         ndots = resolvconf.has_ndots(self.host_servers.conf(), options)
         self._clients[container_id] = _Client(self, container_id, net_fd, sockets, servers, ndots)
 

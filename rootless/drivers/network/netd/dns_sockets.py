@@ -49,10 +49,9 @@ def listen(
     Raises OSError.
     """
     if quick:
-        try:
-            return realm.within(net_fd, _listen_quickly)
-        except OSError:  # a port or the table is there already, or the kernel has none
-            pass
+        found = realm.within(net_fd, listen_here)
+        if found is not None:
+            return found
     try:
         nft = rules(functools.partial(realm.within, net_fd))
     except NftError as error:
@@ -70,14 +69,21 @@ def listen(
         nft.close()
 
 
-def _listen_quickly() -> Sockets:
-    udp, tcp = _bind(OURS)
+def listen_here() -> Sockets | None:
+    """The quick way, in the container's namespace.
+
+    None where a port or the table is there already, or the kernel has no nftables.
+    """
+    try:
+        udp, tcp = _bind(OURS)
+    except OSError:
+        return None
     try:
         _QUICK.send()
     except OSError:
         udp.close()
         tcp.close()
-        raise
+        return None
     return udp, tcp
 
 

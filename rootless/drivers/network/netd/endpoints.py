@@ -14,7 +14,7 @@ from rootless.linux import proc
 from rootless.plan import netmode
 from rootless.plan.network import AttachRequest, EndpointWish, NetworkDef
 
-from . import hostsfile
+from . import dns_sockets, hostsfile
 from .addresses import Addresses
 from .bridges import Plug, mac_of
 from .members import Endpoint, Member, Members
@@ -84,6 +84,27 @@ class Parts:
         self.changed: Callable[[], object] = lambda: None  # somebody came or went
 
 
+class Alone:
+    """What is done at once where a container has one endpoint only.
+
+    settings  of its namespace
+    inside    called in its namespace, by the realm's thread
+    beside    called meanwhile, when it is known what the endpoint is
+    """
+
+    __slots__ = ("beside", "inside", "settings")
+
+    def __init__(
+        self,
+        settings: Sequence[tuple[str, str]],
+        inside: Callable[[], object],
+        beside: Callable[[], object],
+    ) -> None:
+        self.settings = settings
+        self.inside = inside
+        self.beside = beside
+
+
 class Endpoints:
     """The containers on the realm's networks."""
 
@@ -107,28 +128,42 @@ class Endpoints:
             os.close(net_fd)
             raise
         try:
-            if request.networks:
-                first, *others = request.networks
-                fresh = [self._join(member, first, SYSCTLS, alone=not others)]
-                fresh += [self._join(member, wish) for wish in others]
+            if len(request.networks) == 1:
+                self._attach_one(member)
             else:
                 self._parts.realm.within(net_fd, _settings)
-                fresh = []
-            self._finish(member, fresh, routed=len(fresh) == 1)
+                self._finish(member, [self._join(member, wish)[0] for wish in request.networks])
         except BaseException:
             self._remove(member)
             raise
         self._watch(member)
         return member
 
+    def _attach_one(self, member: Member) -> None:
+        """To one network, as is usual: the realm's thread does what the kernel is needed for, we the rest."""
+        parts, request = self._parts, member.request
+
+        def told() -> None:
+            if request.ports:
+                member.ports = self._publish(member)
+            self._note(member)
+
+        (wish,) = request.networks
+        sockets = self._join(member, wish, Alone(SYSCTLS, dns_sockets.listen_here, told))[1]
+        parts.names.attach(request.id, member.net_fd, request.dns, request.dns_options, sockets)
+
     def _admit(self, request: AttachRequest, pid: int, net_fd: int) -> Member:
         old = self.members.by_id.get(request.id)
         if old is not None:
-            if proc.starttime(old.pid) == old.start:
+            if old.pid == pid and proc.starttime(pid) == old.start:
+                # It had no answer, as the service was killed that had written its record.
+                self._remove(old, beside=False)
+            elif proc.starttime(old.pid) == old.start:
                 raise ConflictError(
                     f"cannot attach container {request.id[:12]}: it is attached already"
                 )
-            self.detach(request.id)
+            else:
+                self.detach(request.id)
         start = proc.starttime(pid)
         if start is None:
             raise ConflictError(f"cannot attach container {request.id[:12]}: its process ended")
@@ -140,13 +175,11 @@ class Endpoints:
         self,
         member: Member,
         wish: EndpointWish,
-        settings: Sequence[tuple[str, str]] = (),
-        *,
-        alone: bool = False,
-    ) -> Endpoint:
-        """One endpoint: addresses, then the interface, then names.
+        alone: Alone | None = None,
+    ) -> tuple[Endpoint, Any]:
+        """One endpoint: addresses, then the interface, then names; and what was found inside if it is ALONE.
 
-        It has the container's default routes at once if it is ALONE, else they are _finish()'s.
+        Then it has the container's default routes, and sends; else that is _finish()'s.
         """
         network = self._parts.define(wish.network)
         if network.name in member.endpoints:
@@ -171,8 +204,17 @@ class Endpoints:
                 (address, 64 if ":" in address else 16) for address in wish.link_local_ips
             ]
             gateways = member.gateways() if alone else []
+            settings = alone.settings if alone else ()
             plug = Plug(endpoint.interface, endpoint.mac, addresses, gateways, settings)
-            endpoint.index = self._parts.bridges.plug(network, member.net_fd, plug)
+            plugging = self._parts.bridges.begin(
+                network, member.net_fd, plug, alone.inside if alone else None
+            )
+            endpoint.index = plugging.index
+            try:
+                if alone:
+                    alone.beside()
+            finally:
+                found = plugging.finish()
             self._tune(member, endpoint)
         except BaseException:
             if endpoint.index:
@@ -182,7 +224,7 @@ class Endpoints:
             self._drop_if_empty(network)
             raise
         self.members.enter(member, endpoint)
-        return endpoint
+        return endpoint, found
 
     def _tune(self, member: Member, endpoint: Endpoint) -> None:
         """Set what the endpoint's driver options say about its interface; raises UsageError."""
@@ -190,14 +232,13 @@ class Endpoints:
             if not self._parts.realm.within(member.net_fd, put_sysctl, name, value):
                 raise UsageError(f"cannot set sysctl net.{name.replace('/', '.')} to {value!r}")
 
-    def _finish(self, member: Member, fresh: list[Endpoint], *, routed: bool = False) -> None:
-        """Routes, unless it is ROUTED; published ports, names; then the record, for the next service to find.
+    def _finish(self, member: Member, fresh: list[Endpoint]) -> None:
+        """Routes, published ports, names; then the record, so that what was told can be found again.
 
         FRESH interfaces send before it returns.
         """
         parts, request = self._parts, member.request
-        if not routed:
-            parts.bridges.default_route(member.net_fd, member.gateways())
+        parts.bridges.default_route(member.net_fd, member.gateways())
         if request.ports and not member.ports:
             member.ports = self._publish(member)
         parts.names.attach(request.id, member.net_fd, request.dns, request.dns_options)
@@ -267,7 +308,7 @@ class Endpoints:
     def connect(self, container: str, wish: EndpointWish) -> None:
         """Connect a running container to one more network; raises RootlessError, OSError."""
         member = self._member(container)
-        endpoint = self._join(member, wish)
+        endpoint, _ = self._join(member, wish)
         try:
             self._finish(member, [endpoint])
         except BaseException:
@@ -307,14 +348,14 @@ class Endpoints:
                 self.waiting[container] = member.request.directory
             self._parts.changed()
 
-    def _remove(self, member: Member) -> None:
+    def _remove(self, member: Member, *, beside: bool = True) -> None:
         container = member.request.id
         parts = self._parts
         parts.published.close(container)
         parts.names.detach(container)
         for endpoint in list(member.endpoints.values()):
             try:
-                self._leave(member, endpoint, beside=True)
+                self._leave(member, endpoint, beside=beside)
             except (OSError, RootlessError) as error:
                 parts.log(f"cannot detach {container[:12]} from {endpoint.network.name}: {error}")
         self.members.by_id.pop(container, None)

@@ -1,8 +1,9 @@
 """The thread in the realm's network namespace: it makes sockets there and does what must be done there.
 
 ``call`` runs a function in that thread and gives back what it returns; it takes some tens of microseconds.
-``within`` does so in a container's namespace, which the thread enters and leaves again.  Sockets that were made
-are used by the loop.  There is one such thread, so that calls never overlap.
+``begin`` does not wait for that, so that the caller can do something else meanwhile.  ``within`` does it in a
+container's namespace, which the thread enters and leaves again.  Sockets that were made are used by the loop.
+There is one such thread, so that calls never overlap.
 
 The process must have joined the realm's user namespace before, while it had one thread.
 """
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-class _Call:
+class Call:
+    """A function that the thread runs, or has run."""
+
     __slots__ = ("args", "done", "error", "function", "result")
 
     def __init__(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
@@ -34,25 +37,33 @@ class _Call:
         self.result: Any = None
         self.error: BaseException | None = None
 
+    def wait(self) -> Any:
+        """What it returned, once; raises what it raised."""
+        self.done.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.result
+
 
 class Realm:
     """The realm's network namespace, NET_FD, for others to work in."""
 
     def __init__(self, net_fd: int) -> None:
         self.net_fd = net_fd
-        self._calls: queue.SimpleQueue[_Call | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="realm", daemon=True)
         self._thread.start()
         self.call(netns.setns, net_fd, netns.NEWNET)
 
     def call(self, function: Callable[..., T], *args: Any) -> T:
         """FUNCTION(*ARGS) in the realm's namespace; raises what it raises."""
-        call = _Call(function, args)
+        return cast("T", self.begin(function, *args).wait())
+
+    def begin(self, function: Callable[..., Any], *args: Any) -> Call:
+        """Have FUNCTION(*ARGS) run in the realm's namespace; the caller has to wait() for it some time."""
+        call = Call(function, args)
         self._calls.put(call)
-        call.done.acquire()
-        if call.error is not None:
-            raise call.error
-        return cast("T", call.result)
+        return call
 
     def within(self, net_fd: int, function: Callable[..., T], *args: Any) -> T:
         """FUNCTION(*ARGS) in the network namespace NET_FD, which must be below the realm's user namespace."""

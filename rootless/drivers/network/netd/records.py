@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from .members import Member
 
 
+_encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
 class Records:
     """The files in DIRECTORY."""
 
@@ -77,6 +80,7 @@ class Records:
 def write(path: str, data: Any) -> None:
     """Write JSON to PATH so that a reader sees the old content or the new."""
     temporary = f"{path}.tmp"
-    with open(temporary, "w", encoding="utf-8") as file:
-        json.dump(data, file, separators=(",", ":"))
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    with open(fd, "wb", buffering=0) as file:
+        file.write(_encode(data).encode("ascii"))
     os.rename(temporary, path)

@@ -20,6 +20,8 @@ and nobody matches on the text.
         ReferenceError_             reference          125  400
         DigestMismatchError         digest-mismatch    1    400
         LayerError                  layer              1    400
+      BuildError                    build              1    500
+        DockerfileError             dockerfile         1    400
       RegistryError                 registry           1    500
         RegistryAuthError           registry-auth      1    401
       LaunchError                   launch             128  500
@@ -152,6 +154,26 @@ class LayerError(ImageError):
     """A layer's tar stream is malformed or tries to leave the layer."""
 
     slug = "layer"
+
+
+class BuildError(RootlessError):
+    """A step of a build failed; DETAIL are lines to show before the sentence: where, and last output."""
+
+    slug = "build"
+    exit_code = 1
+
+    def __init__(
+        self, message: str, *, hint: str = "", exit_code: int | None = None, detail: str = ""
+    ) -> None:
+        super().__init__(message, hint=hint, exit_code=exit_code)
+        self.detail = detail
+
+
+class DockerfileError(BuildError):
+    """A Dockerfile says what cannot be; the detail shows the line, with a caret below the place."""
+
+    slug = "dockerfile"
+    http_status = 400
 
 
 class RegistryError(RootlessError):

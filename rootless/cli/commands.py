@@ -25,6 +25,7 @@ TABLE: dict[str, Row] = {
     "run": ("run", "Create and run a new container from an image", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "run", 1, -1, COMMON, False),
     "exec": ("exec", "Run a command in a running container", "[OPTIONS] CONTAINER COMMAND [ARG...]", "exec", 2, -1, COMMON, False),
     "ps": ("ps", "List containers", "[OPTIONS]", "ps", 0, 0, COMMON, False),
+    "build": ("build", "Build an image from a Dockerfile", "[OPTIONS] PATH|-", "build", 1, 1, COMMON, True),
     "pull": ("pull", "Download an image from a registry", "[OPTIONS] NAME[:TAG|@DIGEST]", "pull", 1, 1, COMMON, True),
     "images": ("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", "images", 0, 1, COMMON, False),
     "doctor": ("doctor", "Tell what this machine can do, and what would make it better", "[OPTIONS]", "doctor", 0, 0, COMMON, True),
@@ -59,6 +60,7 @@ TABLE: dict[str, Row] = {
     "update": ("update", "Change the limits and the restart policy of containers", "[OPTIONS] CONTAINER [CONTAINER...]", "update", 1, -1, OTHER, True),
     "wait": ("wait", "Wait until containers end and print their exit codes", "[OPTIONS] CONTAINER [CONTAINER...]", "wait", 1, -1, OTHER, False),
     "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
+    "builder prune": ("build.prune", "Remove what builds remember", "[OPTIONS]", "builder-prune", 0, 0, MANAGEMENT, True),
     "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
     "container prune": ("prune.containers", "Remove all stopped containers", "[OPTIONS]", "prune", 0, 0, MANAGEMENT, True),
     "healthcheck run": ("healthcheck.run", "Check the health of a container now", "[OPTIONS] CONTAINER", "healthcheck-run", 1, 1, MANAGEMENT, False),
@@ -85,6 +87,7 @@ TABLE: dict[str, Row] = {
 }  # fmt: skip
 
 GROUPS: dict[str, str] = {
+    "builder": "Manage builds",
     "container": "Manage containers",
     "healthcheck": "Check the health of containers",
     "image": "Manage images",
@@ -102,6 +105,8 @@ ALIASES: dict[str, str] = {
             *("rm", "run", "start", "stats", "stop", "top", "unpause", "update", "wait", "pause"),
         )
     },
+    "builder build": "build",
+    "image build": "build",
     "container ls": "ps",
     "container list": "ps",
     "container remove": "rm",

@@ -443,6 +443,10 @@ def rows(name: str) -> tuple[Row, ...]:
         from . import runflags
 
         return {"run": runflags.RUN, "create": runflags.CREATE, "update": runflags.UPDATE}[name]
+    if name in ("build", "builder-prune"):
+        from . import buildflags
+
+        return buildflags.BUILD if name == "build" else buildflags.PRUNE
     return SETS[name]
 
 

@@ -106,6 +106,7 @@ class BlobWriter:
         self._digest = digest
         self._size = size
         self._hash = hasher(split_digest(digest)[0] if digest else "sha256")
+        self._known = ""
         self.written = 0
         self.path = ""
         self.fd = -1
@@ -138,9 +139,15 @@ class BlobWriter:
         except OSError as error:
             raise files.failure(f"write blob {self._digest or self.path}", error) from None
 
+    def filled(self, digest: str, size: int) -> None:
+        """A worker of ours has written SIZE bytes to ``fd`` by itself and hashed them: DIGEST."""
+        self._digest = digest
+        self._known = split_digest(digest)[1]
+        self.written = size
+
     def commit(self) -> str:
         """Check, sync and name the blob; its digest.  Raises DigestMismatchError and removes it."""
-        actual = self._hash.hexdigest()
+        actual = self._known or self._hash.hexdigest()
         digest = self._digest or f"sha256:{actual}"
         wanted = split_digest(digest)[1]
         try:

@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 ADDED, CHANGED, DELETED = "A", "C", "D"
 # What the engine puts into a root for its own mounts; empty there, it is nobody's change.
-_OURS = frozenset(
+OURS = frozenset(
     (
         *(b"/etc/hosts", b"/etc/hostname", b"/etc/resolv.conf", b"/etc/mtab", b"/dev/console"),
         *(b"/sbin/docker-init", b"/.dockerenv", b"/etc/apt/apt.conf.d/zz-rootless"),
     )
 )
-_OUR_DIRS = frozenset((b"/dev", b"/proc", b"/sys", b"/dev/pts", b"/dev/shm", b"/dev/mqueue"))
+OUR_DIRS = frozenset((b"/dev", b"/proc", b"/sys", b"/dev/pts", b"/dev/shm", b"/dev/mqueue"))
 
 
 class Change:
@@ -211,7 +211,7 @@ def _entry(
         )
         first = next(inside, None)
         if first is None and (_only_ours(here, path) or not changed):
-            if changed and not (path in _OUR_DIRS or _holds_ours(here, path)):
+            if changed and not (path in OUR_DIRS or _holds_ours(here, path)):
                 yield own
             return
         yield own
@@ -228,7 +228,7 @@ def _entry(
 
 
 def _is_ours(path: bytes, info: os.stat_result, new: bool) -> bool:
-    return new and path in _OURS and stat.S_ISREG(info.st_mode) and info.st_size == 0
+    return new and path in OURS and stat.S_ISREG(info.st_mode) and info.st_size == 0
 
 
 def _holds_ours(directory: int, path: bytes) -> bool:
@@ -244,7 +244,7 @@ def _only_ours(directory: int, path: bytes) -> bool:
     """Whether all there is in the directory are empty files for the engine's own mounts."""
     names = [os.fsencode(name) for name in os.listdir(directory)]
     names = [name for name in names if not name.startswith(whiteouts.PREFIX)]
-    return path in _OUR_DIRS or all(_is_ours_at(directory, path, name) for name in names)
+    return path in OUR_DIRS or all(_is_ours_at(directory, path, name) for name in names)
 
 
 def _same_owner(

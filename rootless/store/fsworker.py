@@ -31,7 +31,7 @@ from rootless.errors import NotFoundError, RootlessError, StorageError, UsageErr
 from rootless.linux import inroot, proc
 from rootless.store import changes, files, ownership, treecopy, worker
 from rootless.store.layerwriter import LayerWriter
-from rootless.store.packer import Output, Packer, base_name
+from rootless.store.packer import Output, Packer, add_change, base_name
 from rootless.store.tarreader import TarReader
 
 TYPE_CHECKING = False
@@ -308,24 +308,10 @@ def _lent(path: str, info: os.stat_result) -> bool:
 
 
 def _layer(options: Options) -> dict[str, Any]:
-    """Directories come before what is in them, whiteouts before what is new, opaque marks first of all."""
     packer = Packer(nanoseconds=False, records=options.records())
     opaque: set[bytes] = set()
     for change in _found(options):
-        name = change.path.lstrip(b"/")
-        head, _, base = name.rpartition(b"/")
-        prefix = head + b"/" if head else b""
-        if change.info is None:
-            if head not in opaque:
-                packer.tar.empty(prefix + b".wh." + base)
-            continue
-        replaced = change.opaque and not change.was_directory
-        if replaced:
-            packer.tar.empty(prefix + b".wh." + base)
-        packer.one(name, change.info, change.directory, change.name)
-        if change.opaque and not replaced:
-            opaque.add(name)
-            packer.tar.empty(name + b"/.wh..wh..opq")
+        add_change(packer, change, opaque)
     return packer.close()
 
 

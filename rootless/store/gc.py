@@ -70,6 +70,13 @@ def _mark(paths: Paths, images: ImageStore) -> tuple[set[str], set[str], bool]:
             layers.add(chain_id(record.diff_ids))
         except RootlessError:
             return marked, layers, False
+    if os.path.isdir(f"{paths.cache}/build"):
+        from .buildcache import BuildCache
+
+        for step in BuildCache(paths).records():
+            if step.get("layer"):
+                marked.add(step["layer"]["digest"])
+                layers.add(step["diff_id"])
     return marked, layers, True
 
 

@@ -16,6 +16,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    from .changes import Change
+
 _PRIVATE = (*treecopy.PRIVATE_XATTRS, "user.rootless.", "system.", "security.selinux", "trusted.")
 _BUFFER = 1 << 18
 
@@ -139,3 +141,24 @@ class Packer:
         self.tar.close()
         self.output.flush()
         return {"entries": self.tar.entries}
+
+
+def add_change(packer: Packer, change: Change, opaque: set[bytes]) -> None:
+    """Put a change (see changes.py) into an image layer; OPAQUE collects directories already said to hide all.
+
+    Directories come before what is in them, whiteouts before what is new, opaque marks first of all.
+    """
+    name = change.path.lstrip(b"/")
+    head, _, base = name.rpartition(b"/")
+    prefix = head + b"/" if head else b""
+    if change.info is None:
+        if head not in opaque:
+            packer.tar.empty(prefix + b".wh." + base)
+        return
+    replaced = change.opaque and not change.was_directory
+    if replaced:
+        packer.tar.empty(prefix + b".wh." + base)
+    packer.one(name, change.info, change.directory, change.name)
+    if change.opaque and not replaced:
+        opaque.add(name)
+        packer.tar.empty(name + b"/.wh..wh..opq")

@@ -1,0 +1,223 @@
+"""rootless build."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from rootless.builder import parser
+from rootless.engine import build, buildcontext
+from rootless.engine.buildmounts import Secret
+from rootless.engine.context import Context
+from rootless.errors import BuildError, RootlessError, UsageError
+from rootless.oci import reference as references
+
+from . import buildflags, kvfile, session
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from rootless.builder.parser import Dockerfile
+    from rootless.engine.buildcontext import BuildContext
+
+    from .parse import Parsed
+
+
+def main(args: Parsed, env: Mapping[str, str]) -> int:
+    """Build an image, or look at its Dockerfile."""
+    try:
+        return _main(args, env)
+    except BuildError as error:
+        if error.detail:
+            sys.stderr.write(f"{error.detail}\n")
+        raise
+    except RootlessError as error:
+        raise session.with_code(error, 1) from None
+
+
+def _main(args: Parsed, env: Mapping[str, str]) -> int:
+    call = "check" if args.get("check") else str(args.get("call"))
+    if call not in buildflags.CALLS:
+        raise UsageError(f"invalid --call {call!r}: it is one of {', '.join(buildflags.CALLS)}")
+    if args.get("progress") not in buildflags.PROGRESS:
+        known = ", ".join(buildflags.PROGRESS)
+        raise UsageError(f"invalid --progress {args.get('progress')!r}: it is one of {known}")
+    context = buildcontext.load(args.args[0], str(args.get("file") or ""))
+    file = parser.parse(context.text, context.name)
+    file.ignored = context.ignored
+    if call != "build":
+        from . import buildcheck
+
+        return buildcheck.show(call, file, str(args.get("target") or ""), _build_args(args, env))
+    return _build(args, env, context, file)
+
+
+def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Dockerfile) -> int:
+    from . import buildshow
+
+    ctx = Context.load(env)
+    quiet = bool(args.get("quiet")) or args.get("progress") == "quiet"
+    options = build.Options(
+        tags=[_tag(text) for text in args.get("tag") or ()],
+        target=str(args.get("target") or ""),
+        build_args=_build_args(args, env),
+        labels=kvfile.labels((), args.get("label") or ()),
+        no_cache=bool(args.get("no_cache")),
+        no_cache_stages=_stages(args),
+        policy="always" if args.get("pull") else "missing",
+        network=str(args.get("network") or ""),
+        platform=str(args.get("platform") or ""),
+        epoch=_epoch(args, env),
+        secrets=_secrets(args, env),
+        agents=_agents(args, env),
+    )
+    display = buildshow.display("quiet" if quiet else str(args.get("progress")), sys.stderr)
+    try:
+        pull = session.puller(ctx, quiet=quiet)
+        _remarks(file, display, options)
+        image_id = build.Build(ctx, file, context, options, display, pull).run()
+    finally:
+        display.close()
+    if args.get("iidfile"):
+        try:
+            with open(str(args.get("iidfile")), "w", encoding="ascii") as out:
+                out.write(image_id)
+        except OSError as error:
+            raise BuildError(
+                f"cannot write {args.get('iidfile')}: {os.strerror(error.errno or 0).lower()}"
+            ) from None
+    if quiet:
+        sys.stdout.write(f"{image_id}\n")
+    return 0
+
+
+def _remarks(file: Dockerfile, display: Any, options: Any) -> None:
+    """Say what the checks say, unless the file wants them to be errors."""
+    from rootless.builder import checks
+
+    found = checks.check(file, options.build_args)
+    for one in found:
+        display.warning(f"{one.rule}: {one.message} (line {one.position.line})")
+    if found and checks.settings(file).error:
+        raise BuildError("cannot build: lint violation found for rules", detail=found[0].excerpt)
+
+
+def _tag(text: str) -> str:
+    reference = references.parse(text)
+    if reference.digest:
+        raise UsageError(f"invalid tag {text!r}: it has a digest")
+    return str(reference.with_default_tag().familiar())
+
+
+def _build_args(args: Parsed, env: Mapping[str, str]) -> dict[str, str]:
+    """--build-arg: KEY=VALUE, or KEY for the value that the environment has."""
+    found = {}
+    for text in args.get("build_arg") or ():
+        key, equals, value = text.partition("=")
+        if equals:
+            found[key] = value
+        elif key in env:
+            found[key] = env[key]
+    return found
+
+
+def _stages(args: Parsed) -> frozenset[str]:
+    return frozenset(
+        name.lower() for text in args.get("no_cache_filter") or () for name in text.split(",")
+    )
+
+
+def _epoch(args: Parsed, env: Mapping[str, str]) -> int:
+    text = _build_args(args, env).get("SOURCE_DATE_EPOCH", env.get("SOURCE_DATE_EPOCH", ""))
+    if not text:
+        return -1
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"invalid SOURCE_DATE_EPOCH {text!r}: it is no number of seconds")
+    return int(text)
+
+
+def _fields(flag: str, text: str) -> dict[str, str]:
+    found = {}
+    for word in text.split(","):
+        key, equals, value = word.partition("=")
+        if not equals:
+            raise UsageError(f"invalid --{flag} {text!r}: {word!r} is not KEY=VALUE")
+        found[key.lower()] = value
+    return found
+
+
+def _secrets(args: Parsed, env: Mapping[str, str]) -> dict[str, Secret]:
+    """--secret: what is not there is told before anything is built."""
+    secrets = {}
+    for text in args.get("secret") or ():
+        fields = _fields("secret", text)
+        unknown = sorted(set(fields) - {"id", "src", "source", "env", "type"})
+        if unknown:
+            raise UsageError(f"invalid --secret {text!r}: unknown key {unknown[0]!r}")
+        name, kind = fields.get("id", ""), fields.get("type", "")
+        path = fields.get("src", fields.get("source", ""))
+        variable = fields.get("env", "")
+        if not name:
+            raise UsageError(f"invalid --secret {text!r}: it needs an id")
+        if kind not in ("", "file", "env"):
+            raise UsageError(f"invalid --secret {text!r}: type is file or env")
+        if kind == "env" and path and not variable:
+            path, variable = "", path
+        if not path and not variable:
+            path, variable = ("", name) if name in env else (name, "")
+        secret = Secret(os.path.abspath(path) if path else "", variable)
+        if path:
+            secret.read(name, env)
+        secrets[name] = secret
+    return secrets
+
+
+def _agents(args: Parsed, env: Mapping[str, str]) -> dict[str, str]:
+    agents = {}
+    for text in args.get("ssh") or ():
+        name, _, path = text.partition("=")
+        path = path or env.get("SSH_AUTH_SOCK", "")
+        if not path:
+            raise UsageError(f"cannot give ssh agent {name}: SSH_AUTH_SOCK is not set")
+        try:
+            import stat
+
+            is_socket = stat.S_ISSOCK(os.stat(path).st_mode)
+        except OSError as error:
+            raise UsageError(
+                f"cannot give ssh agent {name}: {path}: {os.strerror(error.errno or 0).lower()}"
+            ) from None
+        if not is_socket:
+            raise UsageError(
+                f"cannot give ssh agent {name}: {path} is no socket; keys from files are not there yet"
+            )
+        agents[name] = os.path.abspath(path)
+    return agents
+
+
+def prune(args: Parsed, env: Mapping[str, str]) -> int:
+    """Remove what builds remember."""
+    from rootless.engine import buildprune
+
+    from . import filters, units
+    from . import prune as pruning
+
+    found = filters.Filters(args.get("filter") or [], ("until",))
+    import time
+
+    now = time.time_ns()
+    since = [units.parse_since("until", text, now) / units.SECOND for text in found.get("until")]
+    every = bool(args.get("all"))
+    warning = (
+        "This will remove all build cache." if every else "This will remove dangling build cache."
+    )
+    if not pruning.confirmed(args, warning):
+        return 0
+    gone, freed = buildprune.prune(
+        Context.load(env), all=every, before=min(since) if since else None
+    )
+    pruning.tell("Deleted build cache objects", gone)
+    pruning.reclaimed(freed)
+    return 0

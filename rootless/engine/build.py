@@ -1,0 +1,484 @@
+"""Building an image from a Dockerfile: stages side by side, steps from the cache or done, one image in the end.
+
+Each stage that the target needs has a thread; it waits for the stages it is built on or copies from, and
+holds one of as many slots as there are cores while it works.  A step is looked up by its key; of equal
+steps, in this build or another, one does the work and the others wait for its result.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import Future
+
+from rootless.builder import evaluate, keys
+from rootless.builder import graph as graphs
+from rootless.builder.steps import CopyStep, MkdirStep, RunStep
+from rootless.builder.tree import Digests, Tree, digest
+from rootless.errors import BuildError, RootlessError, UsageError
+from rootless.oci import platform as platforms
+from rootless.plan.request import RunRequest
+from rootless.store.buildcache import BuildCache
+
+from . import buildimage, buildsteps, create
+from .buildimage import Made
+from .buildlayers import Ref, Workspace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from rootless.builder.parser import Dockerfile, Stage
+    from rootless.builder.steps import Settled, Step
+
+    from .buildcontext import BuildContext
+    from .buildmounts import Secret
+    from .buildprogress import Display, Vertex
+    from .context import Context
+
+    Pull = Callable[[str, str], None]
+    Do = Callable[[str, Sequence[str]], None]
+
+
+class Options:
+    """What was asked of a build.
+
+    tags      names for the image; labels: put over those of the Dockerfile
+    no_cache  do all steps; no_cache_stages: all steps of these stages
+    policy    when base images are pulled: always, missing or never
+    network   of RUN, where it does not say its own
+    epoch     SOURCE_DATE_EPOCH, -1 for none
+    """
+
+    def __init__(self, **values: Any) -> None:
+        self.tags: list[str] = []
+        self.target = ""
+        self.build_args: dict[str, str] = {}
+        self.labels: dict[str, str] = {}
+        self.no_cache = False
+        self.no_cache_stages: frozenset[str] = frozenset()
+        self.policy = "missing"
+        self.network = ""
+        self.platform = ""
+        self.epoch = -1
+        self.secrets: Mapping[str, Secret] = {}
+        self.agents: Mapping[str, str] = {}
+        for key, value in values.items():
+            setattr(self, key, value)
+
+
+class Build:
+    """One build, from a parsed Dockerfile to an image's ID."""
+
+    def __init__(
+        self,
+        ctx: Context,
+        file: Dockerfile,
+        context: BuildContext,
+        options: Options,
+        display: Display,
+        pull: Pull,
+    ) -> None:
+        self.ctx = ctx
+        self.options = options
+        self.display = display
+        self._pull = pull
+        self._context = context
+        self._platform = own_platform(ctx, options.platform)
+        builtin = evaluate.platform_args(self._platform)
+        self.scope = evaluate.Scope(file, options.build_args, builtin)
+        self.graph = graphs.Graph(file, self.scope)
+        self._target = self.graph.target(options.target)
+        self._cache = BuildCache(ctx.paths)
+        self._work = Workspace(ctx, options.epoch)
+        name = context.directory.replace("%", "%25").replace("/", "%")[-200:]
+        self._digests = Digests(f"{self._cache.directory}/files/{name}" if name else "")
+        self._tree: Tree | None = None
+        self._slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+        self._mutex = threading.Lock()
+        self._stages: dict[int, Future[Made]] = {}
+        self._steps: dict[str, Future[Ref]] = {}
+        self._images: dict[str, Future[Made]] = {}
+        self._stopped = threading.Event()
+        self._inputs: dict[int, buildsteps.Inputs] = {}
+
+    def run(self) -> str:
+        """Build; the image's ID.  Raises DockerfileError, BuildError and what steps raise."""
+        lease = self.ctx.blobs.lease()
+        try:
+            try:
+                for node in self.graph.needed(self._target):
+                    self._stage(node.stage)
+                made = self._stage(self._target).result()
+                image_id = self._export(made)
+            finally:
+                self._stopped.set()
+                for future in list(self._stages.values()):
+                    future.exception()
+                self._work.close()
+                self._digests.save()
+                if self._tree is not None:
+                    self._tree.close()
+        finally:
+            if lease is not None:
+                os.close(lease)
+        for name in self.scope.unused():
+            self.display.warning(f"one or more build-args {[name]} were not consumed")
+        return image_id
+
+    def _export(self, made: Made) -> str:
+        vertex = self.display.begin("exporting to image")
+        if self.options.labels:
+            labels = {**(made.config.get("Labels") or {}), **self.options.labels}
+            made = made.child()
+            made.config = {**made.config, "Labels": labels}
+        try:
+            image_id = buildimage.store(self.ctx, made, self.options.epoch, self.options.tags)
+        except RootlessError as error:
+            self.display.end(vertex, error=error.message)
+            raise
+        lines = [f"writing image {image_id}", *(f"naming to {name}" for name in self.options.tags)]
+        self.display.output(vertex, "".join(f"{line}\n" for line in lines).encode())
+        self.display.end(vertex)
+        return image_id
+
+    # stages
+
+    def _stage(self, stage: Stage) -> Future[Made]:
+        """What a stage comes to; its thread is started by who first wants it."""
+        with self._mutex:
+            future = self._stages.get(stage.index)
+            if future is not None:
+                return future
+            future = self._stages[stage.index] = Future()
+        threading.Thread(target=self._stage_thread, args=(stage, future), daemon=True).start()
+        return future
+
+    def _stage_thread(self, stage: Stage, future: Future[Made]) -> None:
+        try:
+            future.set_result(self._build_stage(stage))
+        except BaseException as error:
+            self._stopped.set()
+            future.set_exception(error)
+
+    def _build_stage(self, stage: Stage) -> Made:
+        node = self.graph.nodes[stage.index]
+        if node.platform:
+            own_platform(self.ctx, node.platform)
+        if node.base is not None:
+            made = self._stage(node.base).result().child()
+        elif node.image == graphs.SCRATCH:
+            made = self._scratch()
+        else:
+            made = self._image(node.image, stage).child()
+        settled = evaluate.settle(stage, self.scope, made.config, made.args)
+        self._warn(settled)
+        steps = [step for step in settled.steps if step.kind != "meta"]
+        shown = f"{stage.title} " if len(self.graph.nodes) > 1 else ""
+        number = 1
+        for step in settled.steps:
+            if step.kind == "meta":
+                made.history.append((step.history, None))
+                continue
+            number += 1
+            self._check_stopped()
+            title = f"[{shown}{number}/{len(steps) + 1}] {step.shown}"
+            try:
+                ref = self._step(stage, step, made, title)
+            except BuildError as error:
+                raise self._told(error, step, made, settled) from None
+            made.history.append((step.history, ref))
+        made.config, made.args = settled.config, settled.args
+        made.author = settled.author or made.author
+        return made
+
+    def _check_stopped(self) -> None:
+        if self._stopped.is_set():
+            raise BuildError("cannot go on: another stage of the build failed")
+
+    def _warn(self, settled: Settled) -> None:
+        for one, name in settled.unset:
+            place = one.line.source.excerpt(one.position, caret=False)
+            self.display.warning(
+                f"UndefinedVar: Usage of undefined variable '${name}' (line {one.position.line})",
+                place,
+            )
+
+    def _scratch(self) -> Made:
+        parts = self._platform.split("/")
+        document = {"os": parts[0], "architecture": parts[1], "history": []}
+        if len(parts) > 2:
+            document["variant"] = parts[2]
+        return Made(document, evaluate.empty_config(), [], keys.EMPTY)
+
+    def _image(self, name: str, stage: Stage | None = None) -> Made:
+        """An image as a base, or to copy from."""
+        with self._mutex:
+            future = self._images.get(name)
+            mine = future is None
+            if future is None:
+                future = self._images[name] = Future()
+        if not mine:
+            return future.result()
+        title = f"[{stage.title} 1] FROM {name}" if stage is not None else f"FROM {name}"
+        vertex = self.display.begin(title)
+        try:
+            made = self._found_image(name)
+        except BaseException as error:
+            self.display.end(vertex, error=str(error))
+            future.set_exception(error)
+            if isinstance(error, RootlessError) and stage is not None:
+                detail = stage.start.line.source.excerpt(stage.start.position)
+                raise BuildError(error.message, hint=error.hint, detail=detail) from None
+            raise
+        self.display.end(vertex, cached=self.options.policy != "always")
+        future.set_result(made)
+        return made
+
+    def _found_image(self, name: str) -> Made:
+        request = RunRequest(image=name, platform=self._platform)
+        record = create.image_for(self.ctx, request, self.options.policy, self._pull)
+        have = platforms.of(record.config)
+        wanted = platforms.parse(self._platform)
+        if not platforms.matches(wanted, have):
+            raise BuildError(f"cannot build on image {name}: it is for {have}, not for {wanted}")
+        refs = [
+            Ref({"diff_id": diff_id, "layer": layer, "created": record.created})
+            for diff_id, layer in zip(record.diff_ids, record.layers)
+        ]
+        config = dict(record.config.get("config") or {})
+        made = Made(record.config, config, refs, keys.of_image(record.diff_ids, str(have)))
+        made.base = record.id
+        return made
+
+    # steps
+
+    def _step(self, stage: Stage, step: Step, made: Made, title: str) -> Ref:
+        """The layer of a step, put onto MADE."""
+        vertex: list[Vertex] = []
+
+        def begin() -> Vertex:
+            if not vertex:
+                vertex.append(self.display.begin(title))
+            return vertex[0]
+
+        inputs = self._inputs_of(stage)
+        try:
+            key, do = self._plan(step, made, inputs, begin)
+            ref, cached = self._once(key, stage, made, step, do)
+        except BaseException as error:
+            if not vertex and self._stopped.is_set():
+                raise  # what failed is another stage
+            shown = error.message if isinstance(error, RootlessError) else str(error)
+            self.display.end(begin(), error=shown or type(error).__name__)
+            if isinstance(error, buildsteps.RunFailed):
+                error.printed = _last_lines(vertex[0])
+            raise
+        made.key = key if not getattr(step, "link", False) else keys.of_image([made.key, key], "")
+        made.refs.append(ref)
+        self.display.end(begin(), cached=cached)
+        return ref
+
+    def _plan(
+        self, step: Step, made: Made, inputs: buildsteps.Inputs, begin: Callable[[], Vertex]
+    ) -> tuple[str, Do]:
+        """The step's key, and what does it in (directory, lower trees)."""
+        epoch = str(self.options.epoch) if self.options.epoch >= 0 else ""
+        work = self._work
+        if isinstance(step, MkdirStep):
+            wanted = step
+            return keys.of_mkdir(made.key, step, epoch), lambda directory, lowers: buildsteps.mkdir(
+                work, directory, wanted, lowers
+            )
+        if isinstance(step, CopyStep):
+            copied = step
+            content = self._content(copied, inputs)
+            return keys.of_copy(made.key, step, content, epoch), lambda directory, lowers: (
+                buildsteps.copy(work, directory, copied, lowers, inputs)
+            )
+        assert isinstance(step, RunStep)
+        if step.security == "insecure":
+            raise UsageError(
+                "cannot run with --security=insecure: that is not there yet", exit_code=1
+            )
+        command = step
+        key = keys.of_run(made.key, step, self._mounted(step, inputs), epoch)
+        return key, lambda directory, lowers: buildsteps.run(
+            work,
+            directory,
+            command,
+            lowers,
+            inputs,
+            lambda data: self.display.output(begin(), data),
+        )
+
+    def _once(self, key: str, stage: Stage, made: Made, step: Step, do: Do) -> tuple[Ref, bool]:
+        """The result of the step with that KEY: of whoever is at it already, the cache's, or ours."""
+        with self._mutex:
+            future = self._steps.get(key)
+            mine = future is None
+            if future is None:
+                future = self._steps[key] = Future()
+        if not mine:
+            return future.result(), True
+        try:
+            fresh = self.options.no_cache or stage.name in self.options.no_cache_stages
+            found = None if fresh else self._cached(key)
+            ref, cached = (found, True) if found else self._done(key, made, step, do, fresh=fresh)
+        except BaseException as error:
+            future.set_exception(error)
+            raise
+        future.set_result(ref)
+        return ref, cached
+
+    def _cached(self, key: str) -> Ref | None:
+        record = self._cache.get(key)
+        return Ref(record) if record is not None else None
+
+    def _done(self, key: str, made: Made, step: Step, do: Do, *, fresh: bool) -> tuple[Ref, bool]:
+        lock = self._cache.lock(key)
+        handed = False
+        try:
+            found = None if fresh else self._cached(key)  # another build may just have done it
+            if found is not None:
+                return found, True
+            with self._slots:
+                self._check_stopped()
+                refs = [] if getattr(step, "link", False) else made.refs
+                lowers = self._work.lowers(refs)
+                directory = self._work.step()
+                do(directory, lowers)
+
+            def note(packed: dict[str, Any]) -> dict[str, Any]:
+                try:
+                    created = buildimage.stamp(self.options.epoch)
+                    record = {**packed, "created": created, "shown": step.shown[:200]}
+                    self._cache.put(key, record)
+                    return record
+                finally:
+                    self._cache.unlock(key, lock)
+
+            handed = True
+            return self._work.finished(directory, lowers, note), False
+        finally:
+            if not handed:
+                self._cache.unlock(key, lock)
+
+    # what steps look at
+
+    def _inputs_of(self, stage: Stage) -> buildsteps.Inputs:
+        found = self._inputs.get(stage.index)
+        if found is None:
+            found = self._inputs[stage.index] = buildsteps.Inputs(
+                self._context.directory,
+                self._context.ignored,
+                lambda name: self._work.lowers(self._origin(name, stage).refs),
+                network=self.options.network,
+                secrets=self.options.secrets,
+                agents=self.options.agents,
+                caches=self._cache.mounts,
+                tell=self.display.warning,
+            )
+        return found
+
+    def _origin(self, name: str, stage: Stage) -> Made:
+        """The stage or image that --from means."""
+        found = self.graph.origin(name, stage.index) or self.graph.origin(name)
+        if found is not None and found.index != stage.index:
+            return self._stage(found).result()
+        return self._image(name)
+
+    def _content(self, step: CopyStep, inputs: buildsteps.Inputs) -> str:
+        """The digest of what a COPY chooses."""
+        if step.fetch and any("://" in text or text.startswith("git@") for text in step.sources):
+            raise UsageError(
+                "cannot ADD from a URL or a git repository: that is not there yet", exit_code=1
+            )
+        if not step.sources:
+            return ""
+        if step.origin:
+            inputs.lowers(step.origin)  # waits for the stage, which must not hold a slot
+            with self._slots:
+                return buildsteps.content(self._work, step, inputs)
+        return self._chosen(step.sources, step.excludes, parents=step.parents)
+
+    def _chosen(
+        self, sources: Sequence[str], excludes: Sequence[str] = (), *, parents: bool = False
+    ) -> str:
+        if not self._context.directory:
+            raise BuildError("cannot copy from the build context: there is none")
+        with self._mutex:
+            if self._tree is None:
+                self._tree = Tree(self._context.directory, self._context.ignored)
+            tree = self._tree
+        found = [one for path in sources for one in tree.find(path, parents=parents)]
+        return digest(tree, found, self._digests, excludes)
+
+    def _mounted(self, step: RunStep, inputs: buildsteps.Inputs) -> list[str]:
+        """Digests of what the step's bind mounts show."""
+        out = []
+        for mount in step.mounts:
+            if mount["type"] != "bind":
+                continue
+            source = mount.get("source") or "/"
+            if mount.get("from"):
+                view = CopyStep(step.instruction)
+                view.sources, view.origin, view.dest = [source], mount["from"], "/"
+                inputs.lowers(view.origin)
+                with self._slots:
+                    out.append(buildsteps.content(self._work, view, inputs))
+            else:
+                out.append(self._chosen([source]))
+        return out
+
+    # failure
+
+    def _told(self, error: BuildError, step: Step, made: Made, settled: Settled) -> BuildError:
+        """ERROR with the step's line, its last output, and an image to look into."""
+        if error.detail:
+            return error
+        where = step.instruction.line.source.excerpt(step.instruction.position, caret=False)
+        hint = error.hint
+        if isinstance(error, buildsteps.RunFailed):
+            where = error.printed + where
+            image = self._last_good(made, settled)
+            if image:
+                hint = f"the steps before it are image {image[7:19]}: rootless run --rm -it {image[7:19]} sh"
+        found = type(error).__new__(type(error))
+        BuildError.__init__(found, error.message, hint=hint, exit_code=1, detail=where)
+        return found
+
+    def _last_good(self, made: Made, settled: Settled) -> str:
+        if not made.refs:
+            return ""
+        if not any(ref for _, ref in made.history):
+            return made.base
+        try:
+            kept = made.child()
+            kept.config = settled.config
+            return buildimage.store(self.ctx, kept, self.options.epoch)
+        except RootlessError:
+            return ""
+
+
+def _last_lines(vertex: Vertex) -> str:
+    """What a step printed last, as it is shown above an error."""
+    lines = buildsteps.tail(vertex.tail)
+    if not lines:
+        return ""
+    return "\n".join(["------", f" > {vertex.name}:", *lines, "------", ""])
+
+
+def own_platform(ctx: Context, wanted: str) -> str:
+    """The platform that is built for; raises UsageError for one that this machine is not."""
+    own = platforms.parse(f"linux/{ctx.facts.arch}")
+    if not wanted:
+        return str(own)
+    found = platforms.parse(wanted, ctx.facts.arch)
+    if not platforms.matches(own, found):
+        raise UsageError(
+            f"cannot build for {found}: this machine is {own}, and building for others is not there yet",
+            exit_code=1,
+        )
+    return str(found)

@@ -1,0 +1,325 @@
+"""Doing one step of a build: a RUN as a container of this runtime, files copied by a worker beside a root."""
+
+from __future__ import annotations
+
+import os
+
+from rootless import jsonc
+from rootless.builder.copying import CONTEXT
+from rootless.builder.steps import CopyStep, MkdirStep, RunStep
+from rootless.errors import BuildError
+from rootless.plan import idmap, launch
+from rootless.plan import spec as specs
+from rootless.plan.image import ImageConfig
+from rootless.plan.request import RunRequest
+from rootless.runtime import realm
+from rootless.store import ownership, worker
+
+from . import attach, hostfiles, join, rootfs, start
+from .buildlayers import WORKER, clean_stubs
+from .buildmounts import Mounts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from rootless.plan.request import Placement
+
+    from .buildlayers import Workspace
+    from .buildmounts import Secret
+    from .context import Context
+
+HOSTNAME = "buildkitsandbox"
+_TAIL = 10
+
+
+class Inputs:
+    """What steps take from beside their stage.
+
+    context, ignored  the build context and the patterns of its ignore file
+    lowers            trees of a stage or image by the name that --from gives
+    """
+
+    __slots__ = ("agents", "caches", "context", "ignored", "lowers", "network", "secrets", "tell")
+
+    def __init__(
+        self,
+        context: str,
+        ignored: Sequence[str],
+        lowers: Callable[[str], Sequence[str]],
+        *,
+        network: str = "",
+        secrets: Mapping[str, Secret],
+        agents: Mapping[str, str],
+        caches: str = "",
+        tell: Callable[[str], None],
+    ) -> None:
+        self.context = context
+        self.ignored = ignored
+        self.lowers = lowers
+        self.network = network
+        self.secrets = secrets
+        self.agents = agents
+        self.caches = caches
+        self.tell = tell
+
+
+class RunFailed(BuildError):
+    """A command ended with another code than 0; ``printed`` is its last output, for people."""
+
+    def __init__(self, argv: Sequence[str], status: int) -> None:
+        self.printed = ""
+        super().__init__(
+            f'process "{" ".join(argv)}" did not complete successfully: exit code: {status}'
+        )
+
+
+# RUN
+
+
+def run(
+    work: Workspace,
+    directory: str,
+    step: RunStep,
+    lowers: Sequence[str],
+    inputs: Inputs,
+    output: Callable[[bytes], None],
+) -> None:
+    """Run the step's command over LOWERS, its changes in DIRECTORY; raises RunFailed and others."""
+    ctx = work.ctx
+    request = RunRequest(
+        entrypoint=[],
+        args=list(step.argv),
+        env=[*step.env, *step.hidden],
+        user=step.user,
+        workdir=step.cwd,
+        hostname=HOSTNAME,
+        auto_remove=True,
+    )
+    default = str(ctx.settings.get("network.default"))
+    request.network = "default" if default == "auto" else default
+    wanted = step.network if step.network not in ("", "default") else inputs.network
+    if wanted not in ("", "default"):
+        request.network = wanted
+    request.userns = idmap.effective("", ctx.facts)
+    mounts = Mounts(
+        work,
+        directory,
+        context=inputs.context,
+        ignored=inputs.ignored,
+        lowers=inputs.lowers,
+        secrets=inputs.secrets,
+        agents=inputs.agents,
+        cache_root=inputs.caches,
+    )
+    try:
+        mounts.add(step, request)
+        attach.settle(ctx, request, inputs.tell)
+        status = _contained(work, directory, request, lowers, mounts, output)
+    finally:
+        mounts.close()
+    clean_stubs(f"{directory}/upper", lowers, mounts.destinations)
+    if status:
+        raise RunFailed(step.argv, status)
+
+
+def _record(ctx: Context, request: RunRequest) -> dict[str, Any]:
+    return {
+        "id": os.urandom(32).hex(),
+        "image_id": "",
+        "layers": [],
+        "image_config": ImageConfig().to_dict(),
+        "driver": ctx.driver.name,
+        "layer_format": ctx.driver.layer_format(ctx.facts),
+        "map_key": join.map_key(ctx, request),
+        "request": request.to_dict(),
+    }
+
+
+def _place(
+    work: Workspace,
+    record: dict[str, Any],
+    request: RunRequest,
+    directory: str,
+    lowers: Sequence[str],
+) -> Placement:
+    ctx = work.ctx
+    place = start.placement(ctx, record, request, directory=directory, volumes=False)
+    place.run_dir = f"{directory}/run"
+    place.lowers = list(lowers)
+    _, assembly = work.assemble(directory, lowers)
+    place.outer, place.root = assembly.outer, assembly.inner
+    return place
+
+
+def _contained(
+    work: Workspace,
+    directory: str,
+    request: RunRequest,
+    lowers: Sequence[str],
+    mounts: Mounts,
+    output: Callable[[bytes], None],
+) -> int:
+    """Run the request to its end; its exit code, 128 and the signal's number where one ended it."""
+    ctx = work.ctx
+    record = _record(ctx, request)
+    place = _place(work, record, request, directory, lowers)
+    mounts.place(place)
+    attach.plan(ctx, f"build-{record['id'][:12]}", record, request, place)
+    spec = specs.build_spec(request, ImageConfig(), ctx.facts, place)
+    ops = launch.build_tape(spec, place, ctx.facts)
+    os.makedirs(place.run_dir, 0o700, exist_ok=True)
+    hostfiles.write(directory, request, HOSTNAME)
+    if place.attach is not None:
+        attach.ready(ctx)
+    receiving, sending = os.pipe2(os.O_CLOEXEC)
+    try:
+        # The container dies with the thread that started it, which waits here for its end.
+        pid = ctx.play(ops, f"run {request.args[0]}", {1: sending, 2: sending})
+    except BaseException:
+        os.close(receiving)
+        raise
+    finally:
+        os.close(sending)
+    try:
+        while True:
+            data = os.read(receiving, 1 << 16)
+            if not data:
+                break
+            output(data)
+    finally:
+        os.close(receiving)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return status if status >= 0 else 128 - status
+
+
+# files
+
+
+def _beside(
+    work: Workspace,
+    directory: str,
+    lowers: Sequence[str],
+    wanted: dict[str, Any],
+    views: Sequence[tuple[str, Sequence[str]]] = (),
+    verb: str = "copy",
+) -> dict[str, Any]:
+    """Have a worker do WANTED in a root over LOWERS; VIEWS are (mount point, trees) it can look into."""
+    ctx = work.ctx
+    tree, assembly = work.assemble(directory, lowers)
+    outer, inner = list(assembly.outer), list(assembly.inner)
+    for merged, below in views:
+        more, before = _view(work, merged, below)
+        outer, inner = [*more, *outer], [*before, *inner]
+    argv = worker.command(
+        WORKER, verb, f"--root={tree.merged}", f"--journal={directory}/{ownership.JOURNAL}"
+    )
+    ids = rootfs.ids_of(ctx, {"map_key": _map_key(ctx)}, RunRequest())
+    fd = realm.memfd("request", jsonc.dumps(wanted).encode())
+
+    def begin(argv: Sequence[str], table: Mapping[int, int], _: str) -> int:
+        return ctx.play(
+            launch.rootfs_tape(outer, inner, argv, ids), "assemble a root for files", table
+        )
+
+    try:
+        return worker.run(argv, begin, "", "copy files", {0: fd})
+    finally:
+        os.close(fd)
+
+
+def _map_key(ctx: Context) -> str:
+    request = RunRequest()
+    request.userns = idmap.effective("", ctx.facts)
+    return join.map_key(ctx, request)
+
+
+def _view(work: Workspace, merged: str, lowers: Sequence[str]) -> tuple[list[Any], list[Any]]:
+    """Operations that show LOWERS at MERGED, read-only."""
+    from rootless.drivers.snapshot.base import Tree
+
+    ctx = work.ctx
+    os.makedirs(merged, 0o700, exist_ok=True)
+    upper = ctx.driver.fills_upper
+    tree = Tree(
+        lowers,
+        f"{merged}-upper" if upper else "",
+        f"{merged}-work" if upper else "",
+        merged,
+        layer_format=ctx.driver.layer_format(ctx.facts),
+        log=f"{merged}.log",
+    )
+    ctx.driver.up(tree, ctx.run_in_realm)
+    assembly = ctx.driver.plan(tree, ctx.facts)
+    return assembly.outer, assembly.inner
+
+
+def copy_request(step: CopyStep, root: str, ignored: Sequence[str]) -> dict[str, Any]:
+    """What the worker is told of a COPY from the tree at ROOT."""
+    title = CONTEXT if not step.origin else step.origin
+    sources = []
+    if step.sources:
+        sources = [
+            {"root": root, "title": title, "paths": step.sources, "ignored": list(ignored)},
+        ]
+    return {
+        "sources": sources,
+        "inline": step.inline,
+        "dest": step.dest,
+        "chown": step.chown,
+        "chmod": step.chmod,
+        "excludes": step.excludes,
+        "parents": step.parents,
+        "unpack": step.unpack and not step.origin,
+    }
+
+
+def copy(
+    work: Workspace,
+    directory: str,
+    step: CopyStep,
+    lowers: Sequence[str],
+    inputs: Inputs,
+) -> None:
+    """Do a COPY or ADD over LOWERS; raises BuildError and others."""
+    root, ignored, views = inputs.context, inputs.ignored, []
+    if step.origin:
+        root, ignored = f"{directory}/source", ()
+        views = [(root, _origin(directory, inputs.lowers(step.origin)))]
+    wanted = copy_request(step, root, ignored)
+    if work.epoch >= 0:
+        wanted["epoch"] = work.epoch
+    _beside(work, directory, lowers, wanted, views)
+
+
+def _origin(directory: str, lowers: Sequence[str]) -> list[str]:
+    """LOWERS, or an empty tree where there are none."""
+    if lowers:
+        return list(lowers)
+    empty = f"{directory}/empty"
+    os.makedirs(empty, 0o755, exist_ok=True)
+    return [empty]
+
+
+def content(work: Workspace, step: CopyStep, inputs: Inputs) -> str:
+    """The digest of what a COPY --from chooses in another stage or image."""
+    directory = work.step()
+    root = f"{directory}/source"
+    views = [(root, _origin(directory, inputs.lowers(step.origin)))]
+    wanted = copy_request(step, root, ())
+    found = _beside(work, directory, [], wanted, views, "digest")
+    return str(found["digest"])
+
+
+def mkdir(work: Workspace, directory: str, step: MkdirStep, lowers: Sequence[str]) -> None:
+    """Make a working directory where it is missing."""
+    _beside(work, directory, lowers, {"mkdir": step.path, "chown": step.user})
+
+
+def tail(data: bytes) -> list[str]:
+    """The last lines of a command's output, as text without control characters."""
+    text = data.decode("utf-8", "replace")
+    lines = [line.rstrip("\r") for line in text.split("\n")]
+    shown = ["".join(c if c.isprintable() or c == "\t" else "?" for c in line) for line in lines]
+    return [line for line in shown if line][-_TAIL:]

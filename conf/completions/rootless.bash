@@ -29,7 +29,7 @@ _rootless() {
     command=
     if [ "$at" -lt "$cword" ]; then
         command=${words[at]}
-        case $command in container|healthcheck|image|network|system|volume)
+        case $command in builder|container|healthcheck|image|network|system|volume)
             if [ "$((at + 1))" -lt "$cword" ]; then
                 command="$command ${words[at+1]}"
             fi ;;
@@ -37,7 +37,7 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
+            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
             takes=' --root --runtime-dir --storage-driver --cgroup-manager --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
@@ -46,6 +46,9 @@ _rootless() {
                 --log-level) choices='debug info warn error fatal' ;;
             esac
             ;;
+        builder)
+            flags='--help build prune'
+            ;;
         container)
             flags='--help attach commit cp create diff exec export inspect kill list logs ls pause port prune ps remove rename restart rm run start stats stop top unpause update wait'
             ;;
@@ -53,7 +56,7 @@ _rootless() {
             flags='--help run'
             ;;
         image)
-            flags='--help import inspect list load ls prune pull remove rm tag'
+            flags='--help build import inspect list load ls prune pull remove rm tag'
             ;;
         network)
             flags='--help connect create disconnect inspect list ls prune remove rm'
@@ -90,6 +93,14 @@ _rootless() {
             flags='--all --filter --format --last --latest --no-trunc --quiet --size -a -f -n -l -q -s --help'
             takes=' --filter -f --format --last -n '
             ;;
+        build|'builder build'|'image build')
+            flags='--build-arg --call --check --file --iidfile --label --network --no-cache --no-cache-filter --platform --progress --pull --quiet --secret --ssh --tag --target -f -q -t --help'
+            takes=' --build-arg --call --file -f --iidfile --label --network --no-cache-filter --platform --progress --secret --ssh --tag -t --target '
+            case $prev in
+                --call) choices='build check outline targets' ;;
+                --progress) choices='auto plain tty quiet rawjson' ;;
+            esac
+            ;;
         'image pull'|pull)
             flags='--all-tags --disable-content-trust --platform --quiet -a -q --help'
             takes=' --platform '
@@ -111,7 +122,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
+            flags='--help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -256,6 +267,10 @@ _rootless() {
             ;;
         unshare)
             flags='--help'
+            ;;
+        'builder prune')
+            flags='--all --filter --force -a -f --help'
+            takes=' --filter '
             ;;
         'container inspect')
             flags='--format --size -f -s --help'

@@ -45,6 +45,7 @@ class Line:
 
     keyword    first word, as written
     flags      (text, offset) of the words that begin with -- after it
+    start      offset of the keyword
     rest       what follows the flags, and its offset
     last       number of the last line of the file that belongs to it
     empty      numbers of empty lines within its continuations
@@ -62,6 +63,7 @@ class Line:
         "offset",
         "rest",
         "source",
+        "start",
         "text",
     )
 
@@ -72,7 +74,7 @@ class Line:
         self.keyword = ""
         self.flags: list[tuple[str, int]] = []
         self.rest = ""
-        self.offset = 0
+        self.offset = self.start = 0
         self.heredocs: list[Heredoc] = []
         self.empty: list[int] = []
         self.last = 0
@@ -93,7 +95,7 @@ class Line:
     def split(self, start: int = 0) -> None:
         """Find keyword, flags and rest in what stands from START on."""
         text = self.text
-        at = _skip(text, start)
+        at = self.start = _skip(text, start)
         end = at
         while end < len(text) and text[end] not in _BLANK:
             end += 1
@@ -116,11 +118,6 @@ class Line:
         return self.source.error(
             self.position(self.start if offset is None else offset), message, hint
         )
-
-    @property
-    def start(self) -> int:
-        """Offset of the keyword."""
-        return _skip(self.text, 0)
 
 
 def _skip(text: str, at: int) -> int:

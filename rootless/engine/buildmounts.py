@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import sys
 
 from rootless.errors import BuildError, UsageError
 from rootless.plan.request import MountRequest
@@ -290,8 +291,17 @@ class Mounts:
             os.chmod(path, int(mount.get("mode", "0400"), 8))
             uid, gid = int(mount.get("uid", "0")), int(mount.get("gid", "0"))
             if (uid, gid) != (0, 0):
-                self._early.append(("chown_host", (path, uid, gid)))
+                self._give(path, uid, gid)
             self._bind(request, path, target or f"/run/secrets/{name}")
+
+    def _give(self, path: str, uid: int, gid: int) -> None:
+        """Make a file somebody else's; with one ID it stays ours, as all there is."""
+        code = f"import os; os.chown({path!r}, {uid}, {gid})"
+        pid = self._ctx.run_in_realm([sys.executable, "-I", "-S", "-c", code], {})
+        if worker.wait(pid) and self._ctx.facts.id_rung != "single":
+            raise BuildError(
+                f"cannot mount a secret for uid {uid} and gid {gid}: they are not mapped"
+            )
 
     def _private_file(self, data: bytes) -> str:
         if not self._private:

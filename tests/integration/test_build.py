@@ -1,4 +1,4 @@
-"""rootless build on the real runtime: instructions, cache, failure, and what must never happen."""
+"""rootless build on the real runtime: stages, cache, failure, progress, and what must never happen."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rig import Done, World, busybox, until
+from buildrig import build, cached, config, image, shell, shell_of
+from rig import World, busybox, until
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
 
@@ -33,32 +33,6 @@ def ctx(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def build(world: World, ctx: Path, text: str, *words: str, **options: Any) -> Done[str]:
-    (ctx / "Dockerfile").write_text(text)
-    return world("build", "--progress=plain", *words, str(ctx), **options)
-
-
-def image(world: World, ctx: Path, text: str, *words: str, **options: Any) -> str:
-    """The ID of the image that TEXT comes to."""
-    (ctx / "Dockerfile").write_text(text)
-    return world.out("build", "-q", *words, str(ctx), **options)
-
-
-def config(world: World, name: str) -> dict[str, Any]:
-    (found,) = json.loads(world.out("image", "inspect", name))
-    return dict(found["Config"])
-
-
-def shell(world: World, image_id: str, script: str) -> str:
-    return world.out("run", "--rm", "--network=none", image_id, "sh", "-c", script)
-
-
-def cached(done: Done[str]) -> list[bool]:
-    """Of each step (not FROM, not the export): whether it came from the cache."""
-    numbers = re.findall(r"^#(\d+) \[.*?\] (?:RUN|COPY|ADD|WORKDIR|copy)", done.stderr, re.M)
-    return [f"#{number} CACHED" in done.stderr for number in numbers]
-
-
 def test_an_image_is_what_its_dockerfile_says(world: World, ctx: Path) -> None:
     (ctx / "file").write_text("from the context")
     build(
@@ -67,7 +41,7 @@ def test_an_image_is_what_its_dockerfile_says(world: World, ctx: Path) -> None:
         """FROM busybox AS first
 ARG WHO=nobody
 ENV GREETING="hello $WHO"
-WORKDIR /work/dir
+WORKDIR /srv/dir
 COPY file .
 RUN echo "$GREETING" > said; adduser -D me 2>/dev/null || true
 USER app
@@ -81,24 +55,20 @@ CMD ["who"]
 """,
         *("-t", "made:1", "-t", "also", "--build-arg", "WHO=you", "--label", "c=d"),
     )
-    assert world.out("run", "--rm", "made:1") == "app\n/work/dir/mine"
-    assert world.out("run", "--rm", "also", "/work/dir/file", "/work/dir/said") == (
+    assert world.out("run", "--rm", "made:1") == "app\n/srv/dir/mine"
+    assert world.out("run", "--rm", "also", "/srv/dir/file", "/srv/dir/said") == (
         "from the contexthello you"
     )
-    assert shell_of(world, "made:1", "stat -c %U /work/dir/mine /work/dir") == "app\nroot"
+    assert shell_of(world, "made:1", "stat -c %U /srv/dir/mine /srv/dir") == "app\nroot"
     found = config(world, "made:1")
     assert found["Labels"] == {"a": "b", "c": "d"}
     assert found["ExposedPorts"] == {"80/tcp": {}}
     assert (found["User"], found["WorkingDir"], found["StopSignal"]) == (
         "app",
-        "/work/dir/mine",
+        "/srv/dir/mine",
         "SIGINT",
     )
     assert "GREETING=hello you" in found["Env"]
-
-
-def shell_of(world: World, name: str, script: str) -> str:
-    return world.out("run", "--rm", "--entrypoint", "sh", name, "-c", script)
 
 
 def test_a_second_build_does_nothing_and_gives_the_same_image(world: World, ctx: Path) -> None:
@@ -140,23 +110,6 @@ def test_a_step_that_changes_nothing_makes_no_layer(world: World, ctx: Path) -> 
     assert len(record["RootFS"]["Layers"]) == 1
 
 
-def test_what_is_mounted_leaves_no_trace(world: World, ctx: Path) -> None:
-    (ctx / "s").write_text("secret")
-    text = (
-        "FROM busybox AS b\nFROM scratch\nCOPY --from=busybox /bin/busybox /bin/\n"
-        "RUN --mount=type=secret,id=s --mount=type=cache,target=/var/cache/deep "
-        '--mount=type=tmpfs,target=/t ["/bin/busybox", "true"]\n'
-    )
-    made = image(world, ctx, text, "--secret", f"id=s,src={ctx}/s")
-    name = world.out("create", made, "/bin/busybox")
-    listing = subprocess.run(
-        [*world.argv, "export", name], env=world.env, capture_output=True, check=True
-    ).stdout
-    world("rm", name)
-    for path in (b"run", b"var", b"etc", b"secrets", b"cache"):
-        assert b"\0" + path + b"/" not in listing, path
-
-
 def test_a_failing_command_tells_and_names_the_last_good_step(world: World, ctx: Path) -> None:
     text = 'FROM busybox\nRUN echo kept > /state\nRUN echo "this is why"; exit 42\n'
     done = build(world, ctx, text, "-t", "never", code=1)
@@ -175,133 +128,6 @@ def test_a_failing_command_tells_and_names_the_last_good_step(world: World, ctx:
 def test_a_command_that_is_not_there(world: World, ctx: Path) -> None:
     done = build(world, ctx, 'FROM busybox\nRUN ["/no/such"]\n', code=1)
     assert "/no/such" in done.stderr
-
-
-def test_copying(world: World, ctx: Path) -> None:
-    for path in ("d/e/f.txt", "d/e/g.log", "d/h.txt", "top.txt"):
-        (ctx / path).parent.mkdir(parents=True, exist_ok=True)
-        (ctx / path).write_text(path)
-    (ctx / "d" / "link").symlink_to("h.txt")
-    (ctx / "d" / "h.txt").chmod(0o640)
-    os.mkfifo(ctx / "d" / "fifo")
-    with socket.socket(socket.AF_UNIX) as one:
-        one.bind(str(ctx / "d" / "sock"))
-    made = image(
-        world,
-        ctx,
-        """FROM busybox
-COPY d /copied
-COPY --chown=app:2000 --chmod=u=rwX,go=rX d /owned/
-COPY --chown=77 top.txt /seven
-COPY --exclude=**/*.log --exclude=fifo d /without
-COPY --parents d/./e/*.txt top.txt /parents/
-COPY *.txt d/e/f.t?t /wild/
-COPY d/link /followed
-COPY --link top.txt /bin/linked/
-COPY --chmod=4755 <<-one <<"two" /in/
-	x $PATH
-	one
-$PATH
-two
-COPY top.txt /tmp
-""",
-    )
-    assert shell(world, made, "cd /copied; find . | sort; readlink link; stat -c %a h.txt") == (
-        ".\n./e\n./e/f.txt\n./e/g.log\n./fifo\n./h.txt\n./link\nh.txt\n640"
-    )
-    assert shell(world, made, "stat -c '%U:%g %a' /owned/h.txt /owned/e /seven") == (
-        "app:2000 644\napp:2000 755\nUNKNOWN:77 644"
-    )
-    assert shell(world, made, "find /without /parents /wild -type f | sort") == (
-        "/parents/e/f.txt\n/parents/top.txt\n/wild/f.txt\n/wild/top.txt\n"
-        "/without/e/f.txt\n/without/h.txt"
-    )
-    assert shell(world, made, "cat /followed; cat /bin/linked/top.txt; cat /tmp/top.txt") == (
-        "d/h.txttop.txttop.txt"
-    )
-    assert shell(world, made, "cat /in/one /in/two; stat -c %a /in/one") == (
-        "x /usr/bin:/bin\n$PATH\n4755"
-    )
-
-
-def test_an_ignore_file_is_obeyed(world: World, ctx: Path) -> None:
-    for path in ("keep/a", "keep/b.o", "gone/c", "gone/but/d"):
-        (ctx / path).parent.mkdir(parents=True, exist_ok=True)
-        (ctx / path).write_text(path)
-    (ctx / ".dockerignore").write_text("**/*.o\ngone\n!gone/but/d\nDockerfile\n")
-    text = "FROM busybox\nCOPY . /x\nRUN --mount=target=/m,rw find /m -type f | sort > /seen; touch /m/new\n"
-    made = image(world, ctx, text)
-    assert (
-        shell(world, made, "cd /x; find . -type f | sort")
-        == "./.dockerignore\n./gone/but/d\n./keep/a"
-    )
-    assert shell(world, made, "cat /seen") == "/m/.dockerignore\n/m/gone/but/d\n/m/keep/a"
-    assert not (ctx / "new").exists()
-    done = build(world, ctx, "FROM busybox\nCOPY keep/b.o /x\n", code=1)
-    assert '"/keep/b.o": not found' in done.stderr
-    (ctx / "Dockerfile.dockerignore").write_text("keep\n")
-    made = image(world, ctx, "FROM busybox\nCOPY . /x\n")
-    assert (
-        shell(world, made, "cd /x; find . -type f | grep -v ocker | sort")
-        == "./gone/but/d\n./gone/c"
-    )
-
-
-def test_no_link_leads_out(world: World, ctx: Path) -> None:
-    outside = ctx / "outside"
-    outside.mkdir()
-    (outside / "precious").write_text("untouched")
-    inner = ctx / "ctx"
-    inner.mkdir()
-    (inner / "escape").symlink_to(outside)
-    (inner / "f").write_text("new")
-    done = build(world, inner, "FROM busybox\nCOPY escape/precious /x\n", code=1)
-    assert "not found in the build context" in done.stderr
-    text = f"FROM busybox\nRUN ln -s {outside} /out; ln -s {outside}/precious /one\nCOPY f {{}}\n"
-    done = build(world, inner, text.format("/out/precious"), check=False)
-    assert (outside / "precious").read_text() == "untouched"
-    assert sorted(os.listdir(outside)) == ["precious"]
-    made = image(world, inner, text.format("/one"))
-    assert shell(world, made, "cat /one") == "new"
-    assert (outside / "precious").read_text() == "untouched"
-
-
-def test_stubs_are_cleaned_without_following_links(world: World, ctx: Path) -> None:
-    outside = ctx / "outside"
-    outside.mkdir()
-    (outside / "hosts").touch()
-    build(
-        world,
-        ctx,
-        f"FROM busybox\nRUN mv /etc /etc2 2>/dev/null; rm -rf /etc; ln -s {outside} /etc; true\n",
-        check=False,
-    )
-    assert (outside / "hosts").exists()
-
-
-def test_unreadable_files_are_told(world: World, ctx: Path) -> None:
-    (ctx / "shut").write_text("x")
-    (ctx / "shut").chmod(0)
-    done = build(world, ctx, "FROM busybox\nCOPY . /x\n", code=1)
-    assert "shut" in done.stderr
-    assert "EACCES" in done.stderr
-
-
-def test_a_local_archive_is_unpacked_by_add_only(world: World, ctx: Path) -> None:
-    (ctx / "in").write_text("inside")
-    subprocess.run(["tar", "-C", str(ctx), "-czf", str(ctx / "a.tgz"), "in"], check=True)
-    (ctx / "plain.gz").write_bytes(b"\x1f\x8b not one")
-    made = image(
-        world,
-        ctx,
-        "FROM busybox\nADD a.tgz /add/\nCOPY a.tgz /copy/\nADD --unpack=false a.tgz /kept/\n"
-        "ADD plain.gz /add/\n",
-    )
-    assert shell(world, made, "ls /add /copy /kept; cat /add/in") == (
-        "/add:\nin\nplain.gz\n\n/copy:\na.tgz\n\n/kept:\na.tgz\ninside"
-    )
-    done = build(world, ctx, "FROM busybox\nADD http://example.invalid/x /x\n", code=1)
-    assert "not there yet" in done.stderr
 
 
 def test_stages(world: World, ctx: Path) -> None:
@@ -363,85 +189,6 @@ def test_two_builds_at_once_share_their_work(world: World, ctx: Path) -> None:
     ids = {run.communicate(timeout=60)[0] for run in runs}
     assert len(ids) == 1
     assert shell(world, ids.pop().decode().strip(), "cat /n") == "x"
-
-
-def test_mounts(world: World, ctx: Path) -> None:
-    (ctx / "sub").mkdir()
-    (ctx / "sub" / "f").write_text("bound")
-    (ctx / "token").write_text("s3cret")
-    agent = f"{world.top}/agent"
-    with socket.socket(socket.AF_UNIX) as listening:
-        listening.bind(agent)
-        listening.listen()
-        made = image(
-            world,
-            ctx,
-            """FROM busybox AS other
-RUN echo other > /o; mkdir /d; echo deep > /d/x
-FROM busybox
-RUN --mount=source=sub,target=/b cat /b/f > /1; touch /b/no 2>/dev/null || echo ro >> /1
-RUN --mount=source=sub,target=/b,rw touch /b/yes && ls /b > /2
-RUN --mount=from=other,target=/b cat /b/o > /3; mkdir /b/no 2>/dev/null || echo ro >> /3
-RUN --mount=from=other,source=d,target=/b,rw touch /b/y; ls /b > /4
-RUN --mount=type=secret,id=t cat /run/secrets/t > /5; stat -c %a /run/secrets/t >> /5
-RUN --mount=type=secret,id=t,target=/s,mode=0444,uid=1000 stat -c '%u %a' /s > /6
-RUN --mount=type=secret,id=t,env=TOKEN echo "$TOKEN" > /7; ls /run/secrets 2>/dev/null >> /7; true
-RUN --mount=type=secret,id=none ls /run/secrets 2>/dev/null > /8; true
-RUN --mount=type=tmpfs,target=/t,size=1m df /t | tail -1 | awk '{print $2}' > /9
-RUN --mount=type=ssh test -S "$SSH_AUTH_SOCK" && echo "$SSH_AUTH_SOCK" > /10
-RUN --mount=type=cache,target=/c,uid=1000,gid=1000,mode=0700 stat -c '%u:%g %a' /c > /11
-""",
-            *("--secret", f"id=t,src={ctx}/token", "--ssh", f"default={agent}"),
-        )
-    found = shell(
-        world, made, "for n in 1 2 3 4 5 6 7 8 9 10 11; do cat /$n | tr '\\n' ' '; echo; done"
-    )
-    assert [line.strip() for line in found.split("\n")] == [
-        *("bound ro", "f yes", "other ro", "x y"),
-        *(
-            "s3cret 400".replace(" ", "", 0).replace("s3cret 400", "s3cret400"),
-            "1000 444",
-            "s3cret",
-        ),
-        *("", "1024", "/run/buildkit/ssh_agent.0", "1000:1000 700"),
-    ]
-    assert sorted(os.listdir(ctx / "sub")) == ["f"]
-    assert "s3cret" not in world.out("image", "inspect", made)
-    text = "FROM busybox\nRUN --mount=type=secret,id=nope,required true\n"
-    assert "secret nope: not found" in build(world, ctx, text, code=1).stderr
-
-
-def test_a_secrets_content_is_in_no_key(world: World, ctx: Path) -> None:
-    text = "FROM busybox\nRUN --mount=type=secret,id=k cat /run/secrets/k > /k\n"
-    (ctx / "k").write_text("one")
-    first = image(world, ctx, text, "--secret", f"id=k,src={ctx}/k")
-    (ctx / "k").write_text("two")
-    assert image(world, ctx, text, "--secret", f"id=k,src={ctx}/k") == first
-
-
-def test_scripts_in_heredocs(world: World, ctx: Path) -> None:
-    made = image(
-        world,
-        ctx,
-        """FROM busybox
-RUN <<EOF
-echo one > /1
-echo two >> /1
-EOF
-RUN <<EOF cat > /2
-from $HOME
-EOF
-RUN <<EOF
-#!/bin/awk BEGIN { print "awk" > "/3" }
-EOF
-RUN cat > /4 <<"A" && cat >> /4 <<B
-$HOME
-A
-b
-B
-""",
-    )
-    assert shell(world, made, "cat /1 /2 /4") == "one\ntwo\nfrom /root\n$HOME\nb"
 
 
 def test_triggers_run_in_what_is_built_on_the_image(world: World, ctx: Path) -> None:

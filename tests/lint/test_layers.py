@@ -159,6 +159,7 @@ PROGRAMS = (
     "rootless/store/unpack_worker.py",
     "rootless/store/remap_worker.py",
     "rootless/store/worker.py",
+    "rootless/builder/worker.py",
     "rootless/store/fsworker.py",
     "rootless/store/volumeworker.py",
     "rootless/engine/aftermath.py",

@@ -29,7 +29,7 @@ def test_types_are_sound() -> None:
 
 def test_words_are_spelled_right() -> None:
     pytest.importorskip("codespell_lib", reason="requires codespell: it is not installed")
-    words = "ro,ans,fo,te,hel,nd,inout,re-use,re-used,passt,bu,sise,iif"
+    words = "ro,ans,fo,te,hel,nd,inout,re-use,re-used,passt,bu,sise,iif,vertexes,verson,runn"
     skip = "./.*,./helpers/build,./rootless/libexec,./tests/unit/data,./conf/seccomp.json,*.pyc"
     check([sys.executable, "-m", "codespell_lib", "-L", words, "-S", skip, "."])
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rootless.engine import events, lifecycle
 from rootless.engine import start as starting
 from rootless.engine.context import Context
-from rootless.errors import UsageError
+from rootless.errors import ConflictError, UsageError
 from rootless.plan.request import RunRequest
 
 from . import many, session
@@ -29,7 +29,12 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         container = ctx.containers.resolve(name)
         if lifecycle.is_running(ctx, container):
             return name
-        client = starting.start(ctx, container)
+        try:
+            client = starting.start(ctx, container)
+        except ConflictError:
+            if lifecycle.await_start(ctx, container):
+                return name  # somebody else has started it meanwhile, after a boot for instance
+            raise
         session.leave_running(client)
         return name
 

@@ -287,6 +287,8 @@ def _config(
     check = health.asked(request, image)
     if check:
         config["Healthcheck"] = check
+        if (request.get("health_on_failure") or "none") != "none":
+            config["HealthcheckOnFailureAction"] = request["health_on_failure"]
     return config
 
 

@@ -39,6 +39,19 @@ def is_running(ctx: Context, container: Container) -> bool:
     return ctx.containers.read_state(container.id)["status"] in ("running", "restarting", "paused")
 
 
+def await_start(ctx: Context, container: Container) -> bool:
+    """Whether a container that somebody else is starting comes to run."""
+    path = f"{ctx.paths.containers}/{container.id}/lock"
+    deadline = time.monotonic() + KILL_WAIT
+    while time.monotonic() < deadline:
+        if is_running(ctx, container):
+            return True
+        if not is_locked(path):
+            break
+        time.sleep(0.01)
+    return is_running(ctx, container)
+
+
 def stop(
     ctx: Context, container: Container, *, timeout: int | None = None, signal: str = ""
 ) -> bool:

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -74,6 +75,30 @@ def test_from_starting_to_healthy_to_unhealthy(rl: World) -> None:
     rl("stop", "-t", "0", "c1")
     assert health(rl, "c1")["Status"] == "unhealthy"
     assert "health" not in rl.out("ps", "-a", "--format", "{{.Status}}")
+
+
+def test_changes_are_events_and_the_same_again_is_none(rl: World) -> None:
+    rl(
+        "run",
+        "-d",
+        "--name",
+        "events",
+        *QUICK,
+        "--health-cmd",
+        "test -e /good",
+        "busybox",
+        "sleep",
+        "1000",
+    )
+    await_status(rl, "events", "unhealthy")
+    rl("exec", "events", "touch", "/good")
+    await_status(rl, "events", "healthy")
+    until(lambda: len(health(rl, "events")["Log"]) == 5)
+    shown = rl.out(
+        "events", "--since", "10m", "--until", str(int(time.time()) + 1), "--filter", "container=events",
+        "--filter", "event=health_status", "--format", "{{.Action}}",
+    )  # fmt: skip
+    assert shown.split("\n") == ["health_status: unhealthy", "health_status: healthy"]
 
 
 def test_a_probe_is_a_process_of_the_container(rl: World) -> None:

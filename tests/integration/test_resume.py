@@ -153,6 +153,13 @@ def test_one_that_cannot_start_does_not_hold_up_the_others(rl: World) -> None:
     assert "cannot resume broken: " in done.stderr
 
 
+def test_starts_by_hand_at_the_same_time(rl: World) -> None:
+    rl("create", "--name", "web", *FOREVER)
+    processes = [rl.spawn("start", "web") for _ in range(5)]
+    assert [process.wait(60) for process in processes] == [0] * 5
+    assert len(monitors(rl)) == 1
+
+
 def test_two_at_once(rl: World) -> None:
     for name in ("one", "two", "three"):
         rl("run", "-d", "--name", name, "--restart", "always", *FOREVER)

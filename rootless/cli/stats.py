@@ -149,7 +149,7 @@ class Watched:
         """See what containers there are."""
         known = {row.id: row for row in self.rows}
         rows = []
-        for container, state in self._ctx.containers.scan():
+        for container, state in self._ctx.containers.scan(look=False):
             if not self._every and state["status"] not in ACTIVE:
                 continue
             try:
@@ -169,6 +169,16 @@ class Watched:
             except NotFoundError:
                 self._states[row.id] = {}
 
+    def _look_again(self, container_id: str) -> None:
+        """What is true of a container whose first process is gone, whatever was read."""
+        try:
+            state = self._ctx.containers.read_state(container_id)
+        except NotFoundError:
+            state = {}
+        self._states[container_id] = state
+        if not self._names and (not state or not (self._every or state["status"] in ACTIVE)):
+            self.rows = [row for row in self.rows if row.id != container_id]
+
     def look(self) -> None:
         """Take a further sample of each: none of one that is gone; one that is stopped uses nothing."""
         self._states = {}
@@ -178,6 +188,8 @@ class Watched:
             self._find()
         running = {one: state for one, state in self._states.items() if state.get("pid")}
         samples = self._sampler.take(running)
+        for container_id in [one for one in running if one not in samples]:
+            self._look_again(container_id)
         for row in self.rows:
             row.before, row.after = row.after, samples.get(row.id)
             if row.after is None and self._states[row.id]:

@@ -13,11 +13,8 @@ from rootless.config import settings as config_settings
 from rootless.errors import NamespaceError, StorageError
 from rootless.linux import proc
 from rootless.plan.idmap import SINGLE
-from rootless.store.blobs import BlobStore
 from rootless.store.containers import ContainerStore
 from rootless.store.events import EventLog
-from rootless.store.images import ImageStore
-from rootless.store.layers import SHARED, LayerStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +28,9 @@ if TYPE_CHECKING:
     from rootless.facts import HostFacts
     from rootless.plan.tape import Op
     from rootless.runtime.realm import Realm
+    from rootless.store.blobs import BlobStore
+    from rootless.store.images import ImageStore
+    from rootless.store.layers import LayerStore
     from rootless.store.networks import NetworkStore
     from rootless.store.volumes import VolumeStore
 
@@ -110,6 +110,8 @@ class Context:
     def images(self) -> ImageStore:
         """Images on disk."""
         if self._images is None:
+            from rootless.store.images import ImageStore
+
             self._images = ImageStore(self.paths)
         return self._images
 
@@ -117,6 +119,8 @@ class Context:
     def blobs(self) -> BlobStore:
         """Blobs on disk."""
         if self._blobs is None:
+            from rootless.store.blobs import BlobStore
+
             self._blobs = BlobStore(self.paths)
         return self._blobs
 
@@ -170,6 +174,8 @@ class Context:
         """Unpacked layers in a format (that of the driver), for one ID map."""
         # In a realm of one ID every owner is squashed: such layers are no good once there are more, and
         # the same for every map.
+        from rootless.store.layers import LayerStore
+
         key = SINGLE if self.facts.id_rung == "single" else map_key
         form = layer_format or self.driver.layer_format(self.facts)
         base = LayerStore(self.paths, form) if key not in ("", SINGLE) else None
@@ -191,6 +197,8 @@ class Context:
             return None
         if not self.driver_of(record).reads_data:
             return None
+        from rootless.store.layers import SHARED, LayerStore
+
         return LayerStore(self.paths, SHARED, map_key, base=self.layers("", record["layer_format"]))
 
     def layer_map(self, record: Mapping[str, Any]) -> str:

@@ -32,10 +32,22 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 class Sample:
     """The counters of one container; None for what is not known."""
 
-    __slots__ = ("at", "cpu", "limit", "memory", "pids", "read", "received", "sent", "written")
+    __slots__ = (
+        "at",
+        "cpu",
+        "group",
+        "limit",
+        "memory",
+        "pids",
+        "read",
+        "received",
+        "sent",
+        "written",
+    )
 
     def __init__(self) -> None:
         self.at = time.monotonic_ns()
+        self.group = ""  # the control group's directory
         self.cpu: int | None = None
         self.memory: int | None = None
         self.limit: int | None = None
@@ -49,8 +61,8 @@ class Sample:
 def nothing() -> Sample:
     """The sample of a container that does not run: it uses nothing."""
     found = Sample()
-    for name in found.__slots__[1:]:
-        setattr(found, name, 0)
+    found.cpu = found.limit = found.memory = found.pids = 0
+    found.read = found.received = found.sent = found.written = 0
     return found
 
 
@@ -183,7 +195,7 @@ class Sampler:
         return sample
 
     def _group(self, sample: Sample, directory: str) -> None:
-        sample.limit = self._machine
+        sample.limit, sample.group = self._machine, directory
         if not directory:
             return
         usage = _keyed(_read(f"{directory}/cpu.stat")).get(b"usage_usec")
@@ -263,6 +275,30 @@ class _Process:
 
 def _sum(poor: Sequence[tuple[_Process, Sample]]) -> None:
     """Complete samples from the processes of their containers, of which the first ones are given."""
+    alone = []
+    for first, sample in poor:
+        pids = members(sample.group) if sample.group else []
+        if first.pid in pids:
+            _complete(sample, first, pids)
+        else:
+            alone.append((first, sample))
+    if alone:
+        _sum_by_namespace(alone)
+
+
+def members(group: str) -> list[int]:
+    """Pids in a control group and in those below it."""
+    found = []
+    try:
+        below = os.stat(group).st_nlink > 2  # a directory has one for each below it
+        for directory in [top for top, _, _ in os.walk(group)] if below else (group,):
+            found += [int(word) for word in (_read(f"{directory}/cgroup.procs") or b"").split()]
+    except OSError:
+        pass
+    return found
+
+
+def _sum_by_namespace(poor: Sequence[tuple[_Process, Sample]]) -> None:
     from .processes import Snapshot, namespace
 
     spaces: dict[str, list[_Process]] = {}
@@ -278,16 +314,19 @@ def _sum(poor: Sequence[tuple[_Process, Sample]]) -> None:
         if len(members) > 1 and not one.leads()
     }
     for first, sample in poor:
-        others = [one for one in now.of(first.pid, alone=first.pid in joined) if one != first.pid]
-        processes = [first, *(_Process(one) for one in others)]
-        for one in processes[1:]:
-            one.born()
-        _complete(sample, [one for one in processes if one.fields])
-        for one in processes[1:]:
-            one.close()
+        _complete(sample, first, now.of(first.pid, alone=first.pid in joined))
 
 
-def _complete(sample: Sample, processes: Sequence[_Process]) -> None:
+def _complete(sample: Sample, first: _Process, pids: Sequence[int]) -> None:
+    others = [_Process(pid) for pid in pids if pid != first.pid]
+    for one in others:
+        one.born()
+    _add_up(sample, [first, *(one for one in others if one.fields)])
+    for one in others:
+        one.close()
+
+
+def _add_up(sample: Sample, processes: Sequence[_Process]) -> None:
     if sample.cpu is None:
         sample.at = time.monotonic_ns()
         # Of each itself, and of the children that it has waited for.

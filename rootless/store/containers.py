@@ -266,15 +266,21 @@ class ContainerStore:
                 container_id, self._name_of(container_id), f"{self.directory}/{container_id}"
             )
 
-    def scan(self) -> Iterator[tuple[Container, dict[str, Any]]]:
-        """(container, state) of every container, in no order; one that vanishes meanwhile is left out."""
+    def scan(self, *, look: bool = True) -> Iterator[tuple[Container, dict[str, Any]]]:
+        """(container, state) of every container, in no order; one that vanishes meanwhile is left out.
+
+        Without LOOK the state is what its file says, which may have been overtaken.
+        """
         names: dict[str, str] = {}
         for name, owner in self._claims.all():
             names[owner] = "" if owner in names else name  # two of them: a rename is under way
         for container_id in self.list_ids():
             directory = f"{self.directory}/{container_id}"
             try:
-                state = self.read_state(container_id)
+                if look:
+                    state = self.read_state(container_id)
+                else:
+                    state = _parse(f"{directory}/state.json", container_id)
                 name = names.get(container_id) or files.read(f"{directory}/name").decode()
             except (NotFoundError, FileNotFoundError):
                 continue

@@ -1,164 +1,79 @@
-/* Writing the json-file log; see log.h for its rules. */
+/* Cutting output into lines, and what all drivers share; see log.h for the rules. */
+#define _GNU_SOURCE
 #include "log.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
-static int open_file(struct log *log, int flags)
+static const struct log_driver *const drivers[] = {&log_file_driver, &log_journal_driver, &log_syslog_driver};
+
+int64_t log_milliseconds(void)
 {
-	struct stat status;
+	struct timespec now;
 
-	/* O_NONBLOCK: a FIFO that someone put here must not hold the container up. */
-	log->fd = open(log->path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | flags, 0640);
-	if (log->fd < 0)
-		return errno;
-	log->size = fstat(log->fd, &status) == 0 ? status.st_size : 0;
-	return 0;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
-/* Opens the log at PATH, which the caller keeps; 0 or an errno, and then lines are lost until it can be
- * opened. */
-int log_open(struct log *log, const char *path, int64_t max_size, int64_t max_file)
+static void look_at_clock(struct log *log)
 {
-	log->path = path;
-	log->max_size = max_size > 0 ? max_size : 0;
-	log->max_file = max_file > 0 ? max_file : 1;
-	return open_file(log, 0);
-}
-
-/* PATH.NUMBER, or PATH itself for 0; false if it is too long. */
-static bool rotated_name(char *to, size_t size, const char *path, int64_t number)
-{
+	struct timespec now;
 	struct text text;
 
-	text_init(&text, to, size);
-	text_add(&text, path);
-	if (number > 0) {
-		text_add(&text, ".");
-		text_number(&text, number);
-	}
+	clock_gettime(CLOCK_REALTIME, &now);
+	log->now_seconds = now.tv_sec;
+	log->now_nanoseconds = now.tv_nsec;
+	text_init(&text, log->now, sizeof log->now);
+	text_time(&text, now.tv_sec, now.tv_nsec);
 	text_bytes(&text, "", 1);
-	return !text.full;
+	log->file.tail[0].length = log->file.tail[1].length = 0;
 }
 
-/* PATH becomes PATH.1, that PATH.2, and so on; max_file counts PATH too. */
-static void rotate(struct log *log)
+/* Opens the log that SETUP describes; 0 or an errno.  What cannot be opened yet loses lines until it can. */
+int log_open(struct log *log, const struct log_setup *setup)
 {
-	char from[PATH_MAX], to[PATH_MAX];
-	int64_t i;
+	size_t i;
 
-	for (i = log->max_file - 1; i > 0; i--)
-		if (rotated_name(from, sizeof from, log->path, i - 1) && rotated_name(to, sizeof to, log->path, i))
-			rename(from, to);
-	close(log->fd);
+	log->setup = *setup;
 	log->fd = -1;
-	open_file(log, log->max_file == 1 ? O_TRUNC : 0);
+	log->driver = NULL;
+	for (i = 0; i < sizeof drivers / sizeof *drivers; i++)
+		if (!strcmp(drivers[i]->name, setup->driver ? setup->driver : drivers[0]->name))
+			log->driver = drivers[i];
+	look_at_clock(log);
+	log->opened = log->now_seconds;
+	return log->driver ? log->driver->open(log) : EINVAL;
 }
 
-/* Appends all of DATA or nothing; 0 or an errno. */
-static int append(struct log *log, const char *data, size_t length)
+/* Says how many lines are missing; the length of the text in BUFFER, which holds LOG_LOST bytes. */
+size_t log_lost_text(const struct log *log, char *buffer)
 {
-	size_t done = 0;
-	ssize_t count;
-	int error = 0;
-
-	if (log->fd < 0 && (error = open_file(log, 0)) != 0)
-		return error;
-	while (done < length) {
-		count = write(log->fd, data + done, length - done);
-		if (count < 0 && errno == EINTR)
-			continue;
-		if (count <= 0) {
-			error = count < 0 ? errno : EIO;
-			/* Take a half-written line back: a reader must never see one. */
-			if (done > 0 && ftruncate(log->fd, log->size) < 0)
-				log->size += (int64_t)done;
-			return error;
-		}
-		done += (size_t)count;
-	}
-	log->size += (int64_t)length;
-	return 0;
-}
-
-/* Says in the log how many lines are missing before it; 0 or an errno. */
-static int report_lost(struct log *log)
-{
-	char line[256];
 	struct text text;
-	int error;
 
-	text_init(&text, line, sizeof line);
-	text_add(&text, "{\"log\":\"[rootless: ");
+	text_init(&text, buffer, LOG_LOST);
+	text_add(&text, "[rootless: ");
 	text_number(&text, (int64_t)log->lost);
 	text_add(&text, " log lines were lost, errno ");
 	text_number(&text, log->lost_errno);
-	text_add(&text, "]\\n\",\"stream\":\"stderr\",\"time\":\"");
-	text_add(&text, log->now);
-	text_add(&text, "\"}\n");
-	error = append(log, line, (size_t)(text.at - line));
-	if (!error)
-		log->lost = 0;
-	return error;
+	text_add(&text, "]\n");
+	return (size_t)(text.at - buffer);
 }
 
-/* Writes what was added; what cannot be written is dropped and counted. */
-void log_flush(struct log *log)
+/* Hands an entry to the driver or drops it; false if it is to be kept, as there is no room for it now. */
+static bool emit(struct log *log, const struct log_entry *entry)
 {
-	int error = 0;
-
-	if (!log->path || !log->used)
-		return;
-	if (log->lost)
-		error = report_lost(log);
-	if (!error)
-		error = append(log, log->buffer, log->used);
-	if (error) {
-		log->lost += log->buffered;
-		log->lost_errno = error;
-	}
-	log->used = 0;
-	log->buffered = 0;
-}
-
-static bool put_entry(struct log *log, unsigned stream, const char *data, size_t length)
-{
-	struct text text;
-	size_t size;
-
-	text_init(&text, log->buffer + log->used, sizeof log->buffer - log->used);
-	text_add(&text, "{\"log\":\"");
-	text_json(&text, data, length);
-	text_add(&text, stream ? "\",\"stream\":\"stderr\",\"time\":\"" : "\",\"stream\":\"stdout\",\"time\":\"");
-	text_add(&text, log->now);
-	text_add(&text, "\"}\n");
-	if (text.full)
-		return false;
-	size = (size_t)(text.at - log->buffer) - log->used;
-	if (log->max_size && log->size + (int64_t)log->used > 0 &&
-	    log->size + (int64_t)(log->used + size) > log->max_size) {
-		if (log->used)
-			return false; /* flush first, then decide again with an empty buffer */
-		if (log->fd >= 0)
-			rotate(log);
-	}
-	log->used += size;
-	log->buffered++;
+	if (log->driver->put(log, entry))
+		return true;
+	log->driver->flush(log);
+	if (log->driver->put(log, entry))
+		return true;
+	if (!log->setup.buffer && !log->giving_up && log_socket_connected(log))
+		return false; /* whoever reads the log is slow, and will have all of it */
+	log->lost++;
+	log->lost_errno = log_socket_connected(log) ? ENOBUFS : ENOTCONN;
 	return true;
-}
-
-static void add_entry(struct log *log, unsigned stream, const char *data, size_t length)
-{
-	if (put_entry(log, stream, data, length))
-		return;
-	log_flush(log);
-	put_entry(log, stream, data, length);
 }
 
 /* Where to cut DATA, which holds LOG_LINE bytes of one line, so that no character is cut in two. */
@@ -179,65 +94,133 @@ static size_t cut(const char *data)
 	return LOG_LINE;
 }
 
-/* Adds to the unfinished line of STREAM, and lets go of it when it is full. */
-static void add_partial(struct log *log, unsigned stream, const char *data, size_t length)
+static bool ends_line(const struct log_line *line)
 {
-	struct log_line *line = &log->line[stream];
-	size_t count, end;
-
-	while (length > 0) {
-		count = LOG_LINE - line->length;
-		if (count > length)
-			count = length;
-		memcpy(line->data + line->length, data, count);
-		line->length += count;
-		data += count;
-		length -= count;
-		if (line->length < LOG_LINE || (length == 0 && line->data[LOG_LINE - 1] == '\n'))
-			break;
-		end = cut(line->data);
-		add_entry(log, stream, line->data, end);
-		line->length -= end;
-		memmove(line->data, line->data + end, line->length);
-	}
+	return line->ended || line->data[line->length - 1] == '\n';
 }
 
-/* Logs what was read from STREAM (0 stdout, 1 stderr); a line that is not finished waits for its rest. */
-void log_add(struct log *log, unsigned stream, const char *data, size_t length)
+static bool is_due(const struct log_line *line)
+{
+	return line->length > 0 && (line->length == LOG_LINE || ends_line(line));
+}
+
+/* Lets go of what has been collected of a line, as far as it is due; false if some of that has to stay. */
+static bool release(struct log *log, unsigned stream)
 {
 	struct log_line *line = &log->line[stream];
+
+	while (is_due(line)) {
+		bool last = ends_line(line);
+		struct log_entry entry = {.stream = stream, .data = line->data, .more = !last};
+
+		if (!line->part && !last)
+			line->id = ++log->long_lines;
+		entry.length = last ? line->length : cut(line->data);
+		entry.part = last && !line->part ? 0 : line->part + 1;
+		entry.id = line->id;
+		if (!emit(log, &entry))
+			return false;
+		line->part = last ? 0 : entry.part;
+		line->length -= entry.length;
+		memmove(line->data, line->data + entry.length, line->length);
+		if (last)
+			line->ended = false;
+	}
+	return true;
+}
+
+/* Adds to the unfinished line of STREAM; how much there was room for. */
+static size_t collect(struct log_line *line, const char *data, size_t length)
+{
+	size_t count = LOG_LINE - line->length;
+
+	if (count > length)
+		count = length;
+	memcpy(line->data + line->length, data, count);
+	line->length += count;
+	return count;
+}
+
+/* Logs what was read from STREAM (0 stdout, 1 stderr); a line that is not finished waits for its rest.  How
+ * much was taken: the rest has to be given again later. */
+size_t log_add(struct log *log, unsigned stream, const char *data, size_t length)
+{
+	struct log_line *line = &log->line[stream];
+	struct log_entry entry = {.stream = stream};
 	const char *newline;
-	struct timespec now;
-	struct text text;
-	size_t count;
+	size_t done = 0, count;
 
-	if (!log->path)
-		return;
-	clock_gettime(CLOCK_REALTIME, &now);
-	text_init(&text, log->now, sizeof log->now);
-	text_time(&text, now.tv_sec, now.tv_nsec);
-	text_bytes(&text, "", 1);
-	while (length > 0) {
-		newline = memchr(data, '\n', length);
-		count = newline ? (size_t)(newline - data) + 1 : length;
-		if (newline && line->length == 0 && count <= LOG_LINE) {
-			add_entry(log, stream, data, count);
-		} else {
-			add_partial(log, stream, data, count);
-			if (newline)
-				log_end_line(log, stream);
+	if (!log->driver)
+		return length;
+	look_at_clock(log);
+	if (!release(log, stream))
+		return 0;
+	while (done < length) {
+		newline = memchr(data + done, '\n', length - done);
+		count = newline ? (size_t)(newline + 1 - (data + done)) : length - done;
+		if (newline && !line->length && !line->part && count <= LOG_LINE) {
+			entry.data = data + done;
+			entry.length = count;
+			if (!emit(log, &entry))
+				break;
+			done += count;
+			continue;
 		}
-		data += count;
-		length -= count;
+		done += collect(line, data + done, count);
+		if (!release(log, stream))
+			break;
 	}
+	return done;
 }
 
-/* Logs what is left of the last line of STREAM. */
+/* Logs a line of our own, or counts it as lost. */
+void log_note(struct log *log, const char *text, size_t length)
+{
+	struct log_entry entry = {.stream = 1, .data = text, .length = length};
+
+	if (!log->driver)
+		return;
+	look_at_clock(log);
+	if (!emit(log, &entry))
+		log->lost++;
+	log_flush(log);
+}
+
+/* The last line of STREAM will not go on. */
 void log_end_line(struct log *log, unsigned stream)
 {
 	struct log_line *line = &log->line[stream];
 
-	if (log->path && line->length > 0)
-		add_entry(log, stream, line->data, line->length);
-	line->length = 0;
+	line->ended = line->length > 0;
+	line->part = line->length ? line->part : 0;
+	if (log->driver)
+		release(log, stream);
+}
+
+/* Writes what was added, as far as that is possible now. */
+void log_flush(struct log *log)
+{
+	unsigned i;
+
+	if (!log->driver)
+		return;
+	log->driver->flush(log);
+	for (i = 0; i < 2; i++)
+		if (log->line[i].ended)
+			release(log, i);
+}
+
+/* Whether something is still to be written. */
+bool log_waits(const struct log *log)
+{
+	return log->driver && !log->giving_up &&
+	       (log->socket.head != log->socket.tail || log->socket.wrapped || is_due(&log->line[0]) ||
+		is_due(&log->line[1]));
+}
+
+/* Nothing is waited for from now on: what cannot be written is lost. */
+void log_give_up(struct log *log)
+{
+	log->giving_up = true;
+	log_flush(log);
 }

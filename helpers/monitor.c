@@ -32,6 +32,7 @@ enum {
 	POLL_STDOUT,
 	POLL_STDERR,
 	POLL_STDIN,
+	POLL_LOG,
 	POLL_CGROUP,
 	POLL_PROBE_STATUS,
 	POLL_PROBE_OUTPUT,
@@ -55,7 +56,9 @@ void fd_close(int *fd)
 
 static bool is_told(const struct config *config, int fd)
 {
-	return fd == config->lock_fd || fd == config->client_fd || fd == config->user_ns_fd || fd == config->net_ns_fd;
+	return fd == config->lock_fd || fd == config->client_fd || fd == config->user_ns_fd ||
+	       fd == config->net_ns_fd || fd == config->stdio_fd[0] || fd == config->stdio_fd[1] ||
+	       fd == config->stdio_fd[2];
 }
 
 static void close_range_or_each(unsigned first, unsigned last)
@@ -73,7 +76,8 @@ static void close_range_or_each(unsigned first, unsigned last)
 /* Closes every descriptor that the starter did not mean to pass, and moves the others up. */
 static void keep_told_descriptors(struct config *config)
 {
-	int64_t *told[] = {&config->lock_fd, &config->client_fd, &config->user_ns_fd, &config->net_ns_fd};
+	int64_t *told[] = {&config->lock_fd,	 &config->client_fd,   &config->user_ns_fd, &config->net_ns_fd,
+			   &config->stdio_fd[0], &config->stdio_fd[1], &config->stdio_fd[2]};
 	unsigned first = 3, i;
 	int fd, highest = 2;
 
@@ -128,6 +132,20 @@ static bool daemonize(void)
 	return chdir("/") == 0;
 }
 
+/* What cannot be opened loses lines; it is not a reason not to run. */
+static void open_log(struct monitor *m)
+{
+	struct log_setup setup = {.path = m->config.log,
+				  .max_size = m->config.log_max_size,
+				  .max_file = m->config.log_max_file,
+				  .spawn = child_spawn};
+
+	if (m->config.log_config && log_setup_read(&setup, m->config.log_config) != 0 && !setup.path)
+		return;
+	if (setup.path || setup.driver)
+		log_open(&m->log, &setup);
+}
+
 static void set_up(struct monitor *m)
 {
 	unsigned i;
@@ -155,8 +173,7 @@ static void set_up(struct monitor *m)
 	}
 	clients_listen_beside(m);
 	child_keep_tapes(m);
-	if (m->config.log)
-		log_open(&m->log, m->config.log, m->config.log_max_size, m->config.log_max_file);
+	open_log(m);
 	child_launch(m);
 }
 
@@ -179,11 +196,12 @@ static unsigned fill_poll_set(struct monitor *m)
 	poll_for(m, POLL_STATUS, m->status_fd, POLLIN);
 	for (i = 0; i < 2; i++)
 		poll_for(m, POLL_STDOUT + i, m->output[i].fd,
-			 reading && !m->hold_output && !m->output[i].waiting ? POLLIN : 0);
+			 reading && !m->hold_output && !m->output[i].waiting && streams_logged(m, i) ? POLLIN : 0);
 	poll_for(m, POLL_STDIN, m->input.fd, m->input.length ? POLLOUT : 0);
 	poll_for(m, POLL_PROBE_STATUS, m->health.status_fd, POLLIN);
 	poll_for(m, POLL_PROBE_OUTPUT, health_output(m), POLLIN);
 	poll_for(m, POLL_CGROUP, m->cgroup_events, m->phase == RUNNING ? POLLPRI : 0);
+	poll_for(m, POLL_LOG, m->log.fd, log_socket_events(&m->log));
 	for (i = 0; i < m->client_count; i++) {
 		const struct client *c = &m->clients[i];
 		short events = client_ready(m, c) ? POLLOUT : 0;
@@ -240,6 +258,8 @@ static void run_once(struct monitor *m)
 		take_signals(m);
 	if (m->polled[POLL_PROBE_OUTPUT].revents && m->health.output_fd >= 0)
 		health_read(m);
+	if (m->polled[POLL_LOG].revents)
+		log_socket_ready(&m->log, m->polled[POLL_LOG].revents);
 	for (i = 0; i < 2; i++)
 		if (m->polled[POLL_STDOUT + i].revents && m->output[i].fd >= 0)
 			streams_read(m, i);
@@ -250,7 +270,7 @@ static void run_once(struct monitor *m)
 		clients_accept(m, m->listener);
 	if (m->polled[POLL_FALLBACK].revents)
 		clients_accept(m, m->fallback);
-	log_flush(&m->log);
+	streams_log(m);
 	life_timers(m);
 	life_advance(m);
 	clients_forget_dropped(m);

@@ -39,7 +39,7 @@ enum health_action { HEALTH_IGNORE, HEALTH_KILL, HEALTH_RESTART, HEALTH_STOP };
 /* The command line; strings are the argument vector's own. */
 struct config {
 	const char *id, *launch, *tape, *socket, *run_dir, *state, *boot_id;
-	const char *log;
+	const char *log, *log_config;
 	const char *remove_tape, *container_dir, *trash_dir, *names_dir;
 	const char *events, *event_lines, *exec_id;
 	const char *fallback_socket;
@@ -49,6 +49,7 @@ struct config {
 	int on_exit_count;
 	int64_t log_max_size, log_max_file, events_max_size;
 	int64_t lock_fd, client_fd, user_ns_fd, net_ns_fd;
+	int64_t stdio_fd[3]; /* what the container gets instead of pipes; told as the first of three */
 	int64_t durable, tty, keep_stdin, stdin_once;
 	int64_t restart; /* enum restart_policy */
 	int64_t restart_max, stop_signal, stop_timeout;
@@ -69,6 +70,7 @@ struct stream {
 	int fd;
 	unsigned waiting; /* clients that have not taken the message yet */
 	size_t length;	  /* of the message, with its type byte */
+	size_t logged;	  /* of the message, likewise */
 	unsigned char message[1 + CHUNK];
 };
 
@@ -154,7 +156,7 @@ struct monitor {
 	struct input input;
 	struct client clients[MAX_CLIENTS];
 	unsigned client_count;
-	struct pollfd polled[10 + MAX_CLIENTS];
+	struct pollfd polled[11 + MAX_CLIENTS];
 	struct log log;
 	struct record record;
 	struct health health;
@@ -202,6 +204,8 @@ bool streams_open(struct monitor *m, int child[3]);
 void streams_adopt_pty(struct monitor *m, int master);
 bool streams_read(struct monitor *m, unsigned which);
 void streams_close(struct monitor *m, unsigned which);
+bool streams_logged(const struct monitor *m, unsigned which);
+void streams_log(struct monitor *m);
 bool streams_drained(const struct monitor *m);
 void streams_force_end(struct monitor *m);
 void streams_resize(struct monitor *m);

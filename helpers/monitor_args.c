@@ -27,6 +27,7 @@ static const struct option options[] = {
     OPTION("state", STRING, state),
     OPTION("boot-id", STRING, boot_id),
     OPTION("log", STRING, log),
+    OPTION("log-config", STRING, log_config),
     OPTION("log-max-size", NUMBER, log_max_size),
     OPTION("log-max-file", NUMBER, log_max_file),
     OPTION("remove-tape", STRING, remove_tape),
@@ -52,6 +53,7 @@ static const struct option options[] = {
     OPTION("client-fd", NUMBER, client_fd),
     OPTION("user-ns-fd", NUMBER, user_ns_fd),
     OPTION("net-ns-fd", NUMBER, net_ns_fd),
+    OPTION("stdio-fd", NUMBER, stdio_fd),
     OPTION("durable", NUMBER, durable),
     OPTION("tty", NUMBER, tty),
     OPTION("stdin", NUMBER, keep_stdin),
@@ -120,6 +122,7 @@ static const struct option *find(const char *argument, const char **value)
 static void set_defaults(struct config *config)
 {
 	config->lock_fd = config->client_fd = config->user_ns_fd = config->net_ns_fd = -1;
+	config->stdio_fd[0] = config->stdio_fd[1] = config->stdio_fd[2] = -1;
 	config->stop_signal = 15;
 	config->stop_timeout = 10;
 	config->log_max_file = 1;
@@ -149,6 +152,9 @@ const char *args_parse(struct config *config, int argc, char **argv)
 		if (!option || !set(config, option, value))
 			return argv[i];
 	}
+	if (config->stdio_fd[0] >= 0)
+		for (i = 1; i < 3; i++)
+			config->stdio_fd[i] = config->stdio_fd[0] + i;
 	if (!config->launch)
 		return "--launch is missing";
 	return config->tape ? NULL : "--tape is missing";

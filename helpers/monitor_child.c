@@ -158,8 +158,7 @@ static void tell_ended(struct monitor *m, const char *what, int status, const ch
 	text_add(&text, "): ");
 	text_add(&text, so);
 	log_end_line(&m->log, 1);
-	log_add(&m->log, 1, line, (size_t)(text.at - line));
-	log_flush(&m->log);
+	log_note(&m->log, line, (size_t)(text.at - line));
 }
 
 /* Those of files, ownership and connections leave with status 0 when the container is gone, for which they are. */
@@ -217,8 +216,7 @@ static void tell_without_group(struct monitor *m, const unsigned char *why, size
 	text_add(&text, "rootless: the container has no control group: ");
 	text_bytes(&text, (const char *)why, length);
 	text_add(&text, "\n");
-	log_add(&m->log, 1, line, (size_t)(text.at - line));
-	log_flush(&m->log);
+	log_note(&m->log, line, (size_t)(text.at - line));
 }
 
 static void take_status(struct monitor *m, const unsigned char *data, size_t length, int fd)
@@ -309,6 +307,8 @@ void child_reap(struct monitor *m)
 			continue;
 		if (pid != m->init && m->status_fd >= 0)
 			child_status(m); /* it may be the first process, whose pid has not been read yet */
+		if (log_pack_ended(&m->log, pid, status))
+			continue;
 		beside_ended(m, pid, status);
 		if (pid == m->init && !m->init_ended) {
 			m->init_ended = true;

@@ -92,6 +92,7 @@ static void finish(struct monitor *m)
 	if (m->stopping && !m->failed && !m->config.exec_id)
 		events_emit(m, "stop", "");
 	clients_leave(m);
+	log_pack_stop(&m->log);
 	remove_survivors(m);
 	cgroup_remove(m);
 	remove_container(m);
@@ -204,7 +205,7 @@ static int64_t sooner(int64_t a, int64_t b)
 /* Milliseconds until something is due; -1 if nothing is. */
 int life_timeout(const struct monitor *m)
 {
-	int64_t now = now_ms(), due = -1;
+	int64_t now = now_ms(), due = log_socket_due(&m->log);
 
 	if (m->stop_deadline)
 		due = sooner(due, m->stop_deadline);

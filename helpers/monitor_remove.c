@@ -26,6 +26,17 @@ static bool join(char *buffer, size_t size, const char *a, const char *b, const 
 	return !text.full;
 }
 
+/* The number that *AT begins with, or 0; *AT comes to stand at the next one. */
+static pid_t next_pid(char **at)
+{
+	pid_t pid = 0;
+
+	for (; **at >= '0' && **at <= '9'; ++*at)
+		pid = pid * 10 + (**at - '0');
+	*at += **at == ' ';
+	return pid;
+}
+
 /* Kills the container's orphans.  Without a PID namespace of its own its other processes outlive the first
  * one and, because we are a subreaper, become our children.  Those of an exec session belong to the
  * container. */
@@ -46,8 +57,10 @@ void remove_survivors(const struct monitor *m)
 		if (count <= 0)
 			return;
 		list[count] = 0;
-		for (pid = 0, at = list; *at >= '0' && *at <= '9'; at++)
-			pid = pid * 10 + (*at - '0');
+		for (at = list, pid = next_pid(&at); pid && pid == m->log.file.packer;)
+			pid = next_pid(&at); /* works for the log, and is no child of the container */
+		if (!pid)
+			return;
 		kill(pid, SIGKILL);
 		if (waitpid(pid, NULL, 0) < 0)
 			return;

@@ -35,7 +35,13 @@ bool streams_open(struct monitor *m, int child[3])
 	int i;
 
 	m->input.at = m->input.length = 0;
+	m->log.giving_up = false;
 	child[0] = child[1] = child[2] = -1;
+	if (m->config.stdio_fd[0] >= 0) {
+		for (i = 0; i < 3; i++)
+			child[i] = fcntl((int)m->config.stdio_fd[i], F_DUPFD_CLOEXEC, FIRST_FREE_FD);
+		return child[0] >= 0 && child[1] >= 0 && child[2] >= 0;
+	}
 	if (pipes && m->config.keep_stdin)
 		child[0] = open_pipe(1, &m->input.fd);
 	else
@@ -83,9 +89,31 @@ bool streams_read(struct monitor *m, unsigned which)
 	}
 	s->message[0] = which ? '2' : '1';
 	s->length = (size_t)count + 1;
-	log_add(&m->log, which, (const char *)s->message + 1, (size_t)count);
+	s->logged = 1 + log_add(&m->log, which, (const char *)s->message + 1, (size_t)count);
 	clients_offer(m, which);
 	return true;
+}
+
+/* Whether the log has taken what was read last. */
+bool streams_logged(const struct monitor *m, unsigned which)
+{
+	return m->output[which].logged == m->output[which].length;
+}
+
+/* Writes the log, and gives it what it had no room for. */
+void streams_log(struct monitor *m)
+{
+	unsigned which;
+
+	log_flush(&m->log);
+	for (which = 0; which < 2; which++) {
+		struct stream *s = &m->output[which];
+
+		if (s->logged < s->length)
+			s->logged +=
+			    log_add(&m->log, which, (const char *)s->message + s->logged, s->length - s->logged);
+	}
+	log_flush(&m->log);
 }
 
 void streams_close(struct monitor *m, unsigned which)
@@ -96,10 +124,11 @@ void streams_close(struct monitor *m, unsigned which)
 	fd_close(&m->output[which].fd);
 }
 
-/* Whether all output has been read and every client has taken its share. */
+/* Whether all output has been read, and the log and every client have taken their share. */
 bool streams_drained(const struct monitor *m)
 {
-	return m->output[0].fd < 0 && m->output[1].fd < 0 && !m->output[0].waiting && !m->output[1].waiting;
+	return m->output[0].fd < 0 && m->output[1].fd < 0 && !m->output[0].waiting && !m->output[1].waiting &&
+	       !log_waits(&m->log);
 }
 
 /* Empties the streams as far as the clients take it, and closes those that a foreign process keeps open. */
@@ -107,6 +136,8 @@ void streams_force_end(struct monitor *m)
 {
 	unsigned which;
 
+	log_give_up(&m->log);
+	streams_log(m);
 	for (which = 0; which < 2; which++) {
 		struct stream *s = &m->output[which];
 

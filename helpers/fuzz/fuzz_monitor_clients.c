@@ -9,6 +9,12 @@
 #include <unistd.h>
 
 #include "../log.c"
+#include "../log_file.c"
+#include "../log_journal.c"
+#include "../log_pack.c"
+#include "../log_setup.c"
+#include "../log_socket.c"
+#include "../log_syslog.c"
 #include "../log_text.c"
 #include "../monitor_args.c"
 #include "../monitor_cgroup.c"

@@ -36,6 +36,11 @@ def to_running(ctx: Context, container: Container, request: RunRequest, args: Pa
             f"cannot attach to container {container.name}: "
             "you cannot attach to a stopped container, start it first"
         )
+    if request.log_driver == "passthrough":
+        raise ConflictError(
+            f"cannot attach to container {container.name}: "
+            "its log driver is passthrough, so its streams are those of whoever started it"
+        )
     request.attach = ["stdout", "stderr"] + (["stdin"] if request.interactive else [])
     session.check_terminal(request.tty, request.interactive)
     events.container(ctx, container, "attach")

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
+    from rootless.store.containers import Container
+
     from .parse import Parsed
 
 ACTIVE = ("running", "restarting", "paused")
@@ -26,13 +28,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     """Show what a container has printed."""
     ctx = Context.load(env)
     container = ctx.containers.resolve(args.args[0])
-    request = container.record.get("request") or {}
-    if (request.get("log_driver") or "json-file") == "none":
-        raise RootlessError(
-            f"cannot read logs of container {container.name}: "
-            "configured logging driver does not support reading",
-            exit_code=1,
-        )
+    reader = _reader(container)
     now = time.time_ns()
     since = units.parse_since("since", args.get("since"), now) if args.get("since") else 0
     until = units.parse_since("until", args.get("until"), now) if args.get("until") else 0
@@ -45,15 +41,39 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
         except (NotFoundError, OSError):
             return False
 
-    if args.get("follow"):
-        blocks = reading.follow(path, alive, tail=tail, deadline=until)
+    if reader == "journal":
+        from rootless.engine import logjournal
+
+        logjournal.check(container.id, container.name)
+        blocks = logjournal.read(
+            container.id, tail=tail, follow=bool(args.get("follow")), alive=alive
+        )
+    elif args.get("follow"):
+        blocks = reading.follow(path, alive, tail=tail, since=since, deadline=until)
     else:
-        blocks = reading.read(path, tail=tail)
+        blocks = reading.read(path, tail=tail, since=since)
     printer = _Printer(since, until, bool(args.get("timestamps")), bool(args.get("details")))
     for block in blocks:
         if not printer.show(block):
             break
     return 0
+
+
+def _reader(container: Container) -> str:
+    """How the container's log is read, "files" or "journal"; raises RootlessError where it cannot be."""
+    name = str((container.record.get("request") or {}).get("log_driver") or "json-file")
+    if name == "json-file":
+        return "files"
+    from rootless.drivers import log as drivers
+
+    reader = drivers.driver(name).reader
+    if not reader:
+        raise RootlessError(
+            f"cannot read logs of container {container.name}: "
+            "configured logging driver does not support reading",
+            exit_code=1,
+        )
+    return reader
 
 
 def _tail(text: str) -> int:

@@ -239,9 +239,5 @@ def _check_conflicts(request: RunRequest) -> None:
         raise UsageError("conflicting options: cannot specify both --restart and --rm")
     if request.hostname and request.uts == "host":
         raise UsageError("conflicting options: hostname and the UTS mode")
-    if request.log_driver not in ("json-file", "none"):
-        raise UsageError(
-            f"cannot use log driver {request.log_driver!r}: only json-file and none are supported yet"
-        )
     if request.platform and request.rootfs:
         raise UsageError("conflicting options: --platform and --rootfs")

@@ -276,11 +276,12 @@ def foreground(
 
     RUNNING is called when its program runs, DETACHED where it is left running.
     """
+    streams = () if request.log_driver == "passthrough" else request.attach  # it has ours already
     result = attaching.attach(
         client,
-        stdin="stdin" in request.attach and request.interactive,
-        stdout="stdout" in request.attach,
-        stderr="stderr" in request.attach,
+        stdin="stdin" in streams and request.interactive,
+        stdout="stdout" in streams,
+        stderr="stderr" in streams,
         tty=request.tty,
         detach_keys=keys if request.tty else None,
         sig_proxy=sig_proxy,

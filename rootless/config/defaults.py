@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Value] = {
     "run.log_driver": "json-file",
     "run.log_max_size": "0",
     "run.log_max_file": 1,
+    "run.log_opts": [],
     "run.stop_timeout": 10,
     "run.advice": "once",
     "run.resume": "auto",

@@ -81,6 +81,7 @@ def create(
 ) -> Container:
     """Make a container and give it back; raises before anything is on disk if it cannot be."""
     lock = -1
+    _settle_log(ctx, request)
     if request.limits or request.oom_score_adj is not None:
         from . import limits
 
@@ -95,6 +96,23 @@ def create(
     finally:
         if lock >= 0:
             os.close(lock)
+
+
+# Settings that make the default log another than a plain file.
+_PLAIN_LOG: tuple[tuple[str, object], ...] = (
+    ("run.log_opts", []),
+    ("run.log_max_size", "0"),
+    ("run.log_max_file", 1),
+)
+
+
+def _settle_log(ctx: Context, request: RunRequest) -> None:
+    """Check the log's driver and options; a plain json-file needs none of that code."""
+    asked = request.log_driver != "json-file" or request.log_opts
+    if asked or any(ctx.settings.get(key) != plain for key, plain in _PLAIN_LOG):
+        from . import logconfig
+
+        logconfig.settle(request, ctx.settings)
 
 
 def _create(

@@ -63,7 +63,7 @@ def gather(ctx: Context) -> dict[str, Any]:
             "Volume": ["local"],
             "Network": ["host", "none"],
             "Authorization": None,
-            "Log": ["json-file", "none"],
+            "Log": ["journald", "json-file", "local", "none", "passthrough", "syslog"],
         },
         **_limits(facts),
         "IPv4Forwarding": True,

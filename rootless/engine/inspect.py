@@ -33,7 +33,7 @@ def container(ctx: Context, ref: str, *, size: bool = False) -> dict[str, Any]:
     image: dict[str, Any] = record.get("image_config") or {}
     state = ctx.containers.read_state(found.id)
     directory = found.dir
-    logged = (request.get("log_driver") or "json-file") != "none"
+    logged = (request.get("log_driver") or "json-file") == "json-file"
     result: dict[str, Any] = {
         "Id": found.id,
         "Created": timestamp(float(record.get("created") or 0)),

@@ -173,9 +173,15 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
             f"{place.run_dir}/remove",
             tape.encode(launch.remove_tape([f"{ctx.paths.trash}/{container.id}"])),
         )
+    stdio = False
+    if not options.log and request.log_driver != "none":
+        from . import logconfig
+
+        stdio = logconfig.apply(container, request, image, spec, place.run_dir, options)
     return monitor.spawn(
         ctx.paths.libexec,
         options,
+        stdio=stdio,
         lock_fd=lock,
         user_ns_fd=realm.user_fd,
         net_ns_fd=realm.net_fd,
@@ -221,7 +227,6 @@ def _options(
     spec: dict[str, Any],
     place: Placement,
 ) -> monitor.MonitorOptions:
-    logged = request.log_driver != "none"
     options = monitor.MonitorOptions(
         id=container.id,
         launch=f"{ctx.paths.libexec}/launch",
@@ -241,9 +246,8 @@ def _options(
         stop_timeout=stop_timeout(ctx, request),
         **events.options(ctx, place.run_dir),
     )
-    if logged:
+    if request.log_driver == "json-file" and not request.log_opts:
         options.log = f"{place.container_dir}/{container.id}-json.log"
-        options.log_max_size, options.log_max_file = log_limits(ctx, request)
     if request.mounts:
         _aftermath(ctx, container, request, place, options)
     if request.auto_remove:
@@ -280,15 +284,6 @@ def stop_timeout(ctx: Context, request: RunRequest) -> int:
     if request.stop_timeout is not None:
         return request.stop_timeout
     return int(str(ctx.settings.get("run.stop_timeout")))
-
-
-def log_limits(ctx: Context, request: RunRequest) -> tuple[int, int]:
-    """(bytes, files) at which the json-file log rotates; 0 bytes is never."""
-    size = request.log_opts.get("max-size", str(ctx.settings.get("run.log_max_size")))
-    files = request.log_opts.get("max-file", str(ctx.settings.get("run.log_max_file")))
-    factor = {"k": 1 << 10, "m": 1 << 20, "g": 1 << 30}.get(size[-1:].lower(), 1)
-    digits = size if factor == 1 else size[:-1]
-    return (int(digits) * factor if digits.lstrip("-").isdigit() else 0), int(files)
 
 
 def running_conflict(container: Container) -> ConflictError:

@@ -58,7 +58,7 @@ _MESSAGE_MAX = CHUNK + 4096
 _ADDRESS_MAX = 107  # bytes of a Unix socket's path, unix(7)
 POLICIES = ("no", "always", "unless-stopped", "on-failure")  # as helpers/monitor.h counts them
 HEALTHS = ("none", "starting", "healthy", "unhealthy")
-_CLIENT_FD, _LOCK_FD, _USER_FD, _NET_FD = 3, 4, 5, 6
+_CLIENT_FD, _LOCK_FD, _USER_FD, _NET_FD, _STDIO_FD = 3, 4, 5, 6, 7
 # What a monitor is told unless something else is said.
 _NEEDED = ("id", "launch", "tape")
 _DEFAULTS: dict[str, Any] = {
@@ -68,6 +68,7 @@ _DEFAULTS: dict[str, Any] = {
     "durable": False,
     "boot_id": "",
     "log": "",
+    "log_config": "",
     "log_max_size": 0,
     "log_max_file": 1,
     "tty": False,
@@ -100,6 +101,7 @@ class MonitorOptions:
     state, durable         state.json; whether the end is synced to disk
     boot_id                recorded in the state
     log, log_max_size, log_max_file  the json-file log; bytes before it is rotated (0 never); files kept
+    log_config             a file that says more of the log, as drivers/log/base.py encodes it
     tty                    the tape opens a pty
     stdin, stdin_once      keep a stdin pipe; end it with the client that feeds it
     restart, restart_max   "no", "always", "unless-stopped" or "on-failure"; 0 is no limit
@@ -126,6 +128,7 @@ class MonitorOptions:
     durable: bool
     boot_id: str
     log: str
+    log_config: str
     log_max_size: int
     log_max_file: int
     tty: bool
@@ -309,6 +312,7 @@ def spawn(
     libexec: str,
     options: MonitorOptions,
     *,
+    stdio: bool = False,
     lock_fd: int = -1,
     user_ns_fd: int = -1,
     net_ns_fd: int = -1,
@@ -316,6 +320,7 @@ def spawn(
     """Start a monitor, which starts the container, and be its first client.
 
     The monitor gets copies of the descriptors given and nothing else of ours; it lives on without us.
+    STDIO: the container gets our own stdin, stdout and stderr.
     Raises HostError where the program cannot be executed.
     """
     ours, theirs = _socket.socketpair(
@@ -333,6 +338,9 @@ def spawn(
         if fd >= 0:
             fds[number] = fd
             argv.append(f"--{name}-fd={number}")
+    if stdio:
+        fds.update((_STDIO_FD + number, number) for number in range(3))
+        argv.append(f"--stdio-fd={_STDIO_FD}")
     try:
         child = spawning.spawn(argv, fds, {})
     except OSError as error:

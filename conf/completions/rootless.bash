@@ -74,7 +74,7 @@ _rootless() {
             case $prev in
                 --cgroupns) choices='host private' ;;
                 --health-on-failure) choices='none kill restart stop' ;;
-                --log-driver) choices='json-file none' ;;
+                --log-driver) choices='json-file local journald syslog none passthrough' ;;
                 --network) choices='bridge host none pasta slirp4netns' ;;
                 --pull) choices='always missing never' ;;
                 --restart) choices='no on-failure always unless-stopped' ;;
@@ -148,7 +148,7 @@ _rootless() {
             case $prev in
                 --cgroupns) choices='host private' ;;
                 --health-on-failure) choices='none kill restart stop' ;;
-                --log-driver) choices='json-file none' ;;
+                --log-driver) choices='json-file local journald syslog none passthrough' ;;
                 --network) choices='bridge host none pasta slirp4netns' ;;
                 --pull) choices='always missing never' ;;
                 --restart) choices='no on-failure always unless-stopped' ;;

@@ -173,11 +173,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
             f"{place.run_dir}/remove",
             tape.encode(launch.remove_tape([f"{ctx.paths.trash}/{container.id}"])),
         )
-    stdio = False
-    if not options.log and request.log_driver != "none":
-        from . import logconfig
-
-        stdio = logconfig.apply(container, request, image, spec, place.run_dir, options)
+    stdio = _log(container, request, image, spec, place, options)
     return monitor.spawn(
         ctx.paths.libexec,
         options,
@@ -186,6 +182,22 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
         user_ns_fd=realm.user_fd,
         net_ns_fd=realm.net_fd,
     )
+
+
+def _log(
+    container: Container,
+    request: RunRequest,
+    image: ImageConfig,
+    spec: dict[str, Any],
+    place: Placement,
+    options: monitor.MonitorOptions,
+) -> bool:
+    """Tell the monitor about a log that is not the plain one; whether the container gets our own streams."""
+    if options.log or request.log_driver == "none":
+        return False
+    from . import logconfig
+
+    return logconfig.apply(container, request, image, spec, place.run_dir, options)
 
 
 def _prepare(place: Placement, request: RunRequest, spec: dict[str, Any]) -> None:

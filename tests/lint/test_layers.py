@@ -163,6 +163,7 @@ PROGRAMS = (
     "rootless/store/fsworker.py",
     "rootless/store/volumeworker.py",
     "rootless/engine/aftermath.py",
+    "rootless/drivers/log/packer.py",
     "rootless/drivers/snapshot/copy_worker.py",
     "rootless/drivers/snapshot/unionfs/server.py",
     "rootless/drivers/network/netd/server.py",

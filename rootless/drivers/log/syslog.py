@@ -96,7 +96,7 @@ class SyslogDriver(LogDriver):
         address(options.get("syslog-address", ""))
         facility(options.get("syslog-facility", ""))
         if options.get("syslog-format", "") not in FORMATS:
-            raise UsageError("Invalid syslog format")
+            raise UsageError("invalid syslog format")
         for key in _TLS:
             if key in options:
                 raise HostError(f"cannot use log opt {key}: the monitor speaks no TLS")

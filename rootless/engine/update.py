@@ -137,7 +137,8 @@ def _apply(
     if change.limits and state["status"] in (*_RUNS, "restarting"):
         renew.renew(ctx, container)
     if change.limits and state["status"] in _RUNS:
-        refused = _write(state, old, now, record["request"]["strict_limits"], undo)
+        strict = bool(record["request"]["strict_limits"])
+        refused = _write(state, old, now, change.limits, undo, strict=strict)
         if "CpusetCpus" in change.limits:
             refused = _bind(state, now, refused)
         if refused and not said:
@@ -165,14 +166,20 @@ def _write(
     state: Mapping[str, Any],
     old: Mapping[str, Any],
     now: Mapping[str, Any],
-    strict: bool,
+    change: Mapping[str, Any],
     undo: Undo,
+    *,
+    strict: bool,
 ) -> list[str]:
-    """Write what is another setting by now; names of the limits whose files are missing."""
+    """Write what is asked or another setting by now; names of the limits whose files are missing.
+
+    What is asked is written though the record has it already: an earlier update may have got no further.
+    """
     directory = state.get("cgroup")
     numbers = limits.devices(now)
     had = set(resources.cgroup_values(old, numbers))
-    new = [one for one in resources.cgroup_values(now, numbers) if one not in had]
+    found = resources.cgroup_values(now, numbers)
+    new = [one for one in found if one not in had or one[3] in change]
     absent: list[str] = []
     done = set()
     for setting in new:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 import os
 import signal
+import site
 import subprocess
-import time
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cgrouprig
 import pytest
 from cgrouprig import World, pids, until
 
@@ -153,21 +155,61 @@ def test_a_paused_container_is_updated(world: World) -> None:
     world("unpause", "web")
 
 
-def test_a_killed_update_is_seen_in_inspect_and_can_be_done_again(world: World) -> None:
-    """kill -9 at any instant: the record is old or new, and Limits never claims more than is so."""
-    begin(world, "web", "--cgroup-conf", f"{DEEP}=1")
-    for number in range(2, 14):
-        words = world.command("update", "--cgroup-conf", f"{DEEP}={number}", "web")
-        running = subprocess.Popen(words, env=world.env, stdout=subprocess.DEVNULL)
-        time.sleep(number * 0.02)
-        running.kill()
-        running.wait()
+# Runs the command line, and kills it before the call of that number among those that change something.
+FATAL = """
+import os, signal, sys
+sys.path[:0] = [{top!r}]
+sys.path += {site!r}
+from rootless.engine import update
+left, real = int(sys.argv.pop(1)), update._update
+def wrap(call):
+    def fatal(*args, **named):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*args, **named)
+    return fatal
+def begin(*args):
+    for name in ("open", "write", "fsync", "rename"):
+        setattr(os, name, wrap(getattr(os, name)))
+    return real(*args)
+update._update = begin
+from rootless.__main__ import script
+script()
+"""
+
+
+def test_an_update_that_is_killed_at_any_step_leaves_nothing_torn(
+    world: World, tmp_path: Path
+) -> None:
+    """The record is old or new, the kernel's file is never ahead of it, and doing it again makes it so."""
+    begin(world, "web", "--restart", "always", "--cgroup-conf", f"{DEEP}=1")
+    shim = tmp_path / "fatal"
+    shim.write_text(FATAL.format(top=str(cgrouprig.ROOT), site=site.getsitepackages()))
+    enter = world.command()[:4]
+    seen, number, before = set(), 2, "1"
+    for step in range(200):
+        words = ("update", "--cgroup-conf", f"{DEEP}={number}", "web")
+        command = [*enter, sys.executable, "-I", "-S", str(shim), str(step), *words]
+        code = subprocess.run(command, env=world.env, capture_output=True, check=False).returncode
+        if code == 0:
+            break
+        assert code == -signal.SIGKILL
         asked, enforced, by = limits(world, "web")[DEEP]
-        assert 1 <= int(asked) <= number
-        assert enforced == value(world, "web", DEEP)
-        assert by == DEEP
-    world("update", "--cgroup-conf", f"{DEEP}=20", "web")
-    assert limits(world, "web") == {DEEP: ("20", "20", DEEP)}
+        now = value(world, "web", DEEP)
+        assert (enforced, by) == (now, DEEP)
+        assert (asked, now) in ((before, before), (str(number), before), (str(number), str(number)))
+        seen.add((asked == before, now == before))
+        if asked != before:
+            world("update", "--cgroup-conf", f"{DEEP}={number}", "web")
+            before, number = value(world, "web", DEEP), number + 1
+            assert before == asked
+    assert step > 10
+    assert seen >= {(True, True), (False, True), (False, False)}
+    assert limits(world, "web") == {DEEP: (str(number), str(number), DEEP)}
+    again(world, "web")
+    assert value(world, "web", DEEP) == str(number)
 
 
 def test_a_parent_is_reported(world: World) -> None:

@@ -97,7 +97,10 @@ def write(
     group: Path, old: dict[str, Any], new: dict[str, Any], undo: Any = None, **more: Any
 ) -> list[str]:
     state = {"cgroup": str(group), **HERE}
-    return update._write(state, old, new, more.get("strict", False), [] if undo is None else undo)
+    undone = [] if undo is None else undo
+    return update._write(
+        state, old, new, more.get("change", {}), undone, strict=more.get("strict", False)
+    )
 
 
 def test_only_what_is_another_is_written(group: Path) -> None:
@@ -106,6 +109,14 @@ def test_only_what_is_another_is_written(group: Path) -> None:
     assert (group / "pids.max").read_text() == "7"
     assert (group / "cpu.weight").read_text().strip() == "1"
     assert (group / "memory.max").read_text() == "max\n"
+
+
+def test_what_is_asked_is_written_though_the_record_has_it(group: Path) -> None:
+    """An earlier update was killed when it had written the record."""
+    both = {"PidsLimit": 7, "CpuShares": 2}
+    assert write(group, both, both, change={"PidsLimit": 7}) == []
+    assert (group / "pids.max").read_text() == "7"
+    assert (group / "cpu.weight").read_text() == "100\n"
 
 
 def test_swap_follows_the_memory(group: Path) -> None:
@@ -146,4 +157,5 @@ def test_one_of_two_files_of_a_weight_may_refuse(group: Path) -> None:
 
 
 def test_a_container_without_a_group_has_nothing_to_write() -> None:
-    assert update._write({"cgroup": ""}, {}, {"PidsLimit": 7}, False, []) == ["PidsLimit"]
+    state = {"cgroup": ""}
+    assert update._write(state, {}, {"PidsLimit": 7}, {}, [], strict=False) == ["PidsLimit"]

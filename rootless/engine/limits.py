@@ -10,6 +10,7 @@ import os
 import stat
 
 from rootless.errors import HostError, NotFoundError, UsageError
+from rootless.linux import cgroup as groups
 from rootless.plan import resourcecheck, resources
 
 TYPE_CHECKING = False
@@ -58,14 +59,14 @@ def check(ctx: Context, request: RunRequest) -> None:
     resourcecheck.check(request.limits, machine())
     devices(request.limits)
     if request.strict_limits:
-        refuse_unenforced(ctx, unenforced(ctx, request))
+        refuse_unenforced(ctx, request.limits, unenforced(ctx, request))
 
 
-def refuse_unenforced(ctx: Context, names: Sequence[str]) -> None:
+def refuse_unenforced(ctx: Context, limits: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raise HostError where there are NAMES of limits that nothing enforces."""
     if names:
         raise HostError(
-            f"cannot enforce {resources.flags(names)}: {reason(ctx, names)}",
+            f"cannot enforce {resources.flags(names)}: {reason(ctx, limits, names)}",
             hint="rootless doctor tells more; without --strict-limits it is a warning",
         )
 
@@ -73,14 +74,15 @@ def refuse_unenforced(ctx: Context, names: Sequence[str]) -> None:
 def warnings(ctx: Context, request: RunRequest) -> list[str]:
     """What is to be said of a request's limits: Docker's words of what v2 has not, and one line of the rest."""
     found = resourcecheck.discarded(request.limits)
-    return found + not_enforced(ctx, [n for n in unenforced(ctx, request) if n not in NOT_IN_V2])
+    names = [name for name in unenforced(ctx, request) if name not in NOT_IN_V2]
+    return found + not_enforced(ctx, request.limits, names)
 
 
-def not_enforced(ctx: Context, names: Sequence[str]) -> list[str]:
+def not_enforced(ctx: Context, limits: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """The one line about the limits NAMES that nothing enforces; none for none."""
     if not names:
         return []
-    return [f"not enforced: {resources.flags(names)}: {reason(ctx, names)}"]
+    return [f"not enforced: {resources.flags(names)}: {reason(ctx, limits, names)}"]
 
 
 NOT_IN_V2 = ("MemorySwappiness", "KernelMemory", "OomKillDisable")
@@ -93,11 +95,14 @@ def controllers(ctx: Context) -> tuple[str, ...]:
     return ("cgroup", *ctx.facts.cgroup_controllers)
 
 
-def reason(ctx: Context, names: Sequence[str]) -> str:
-    """Why the limits NAMES are not enforced here."""
+def reason(ctx: Context, limits: Mapping[str, Any], names: Sequence[str]) -> str:
+    """Why those of LIMITS that are called NAMES are not enforced here."""
     if list(names) == ["OomScoreAdj"]:
         return "only root may lower the score"
     if "cgroup" in controllers(ctx):
+        asked = {name: limits[name] for name in names if name in limits}
+        if not resources.unenforced(asked, controllers(ctx), {}):
+            return "the kernel has no file for it in a control group"
         have = ", ".join(sorted(controllers(ctx)[1:])) or "none"
         return f"no controller for it is delegated to you (there are: {have})"
     from . import cgroups
@@ -114,7 +119,35 @@ def stand_ins(ctx: Context, limits: Mapping[str, Any]) -> dict[str, str]:
 
 def missing(ctx: Context, limits: Mapping[str, Any]) -> list[str]:
     """Names of those limits that nothing enforces on this machine."""
-    return resources.unenforced(limits, controllers(ctx), stand_ins(ctx, limits))
+    files = lacking(ctx, limits)
+    return resources.unenforced(limits, controllers(ctx), stand_ins(ctx, limits), files)
+
+
+# A file that a group has if it has the controller; only the root of all has not.
+_SURE = {
+    "": "cgroup.procs",
+    "memory": "memory.max",
+    "cpu": "cpu.weight",
+    "cpuset": "cpuset.cpus",
+    "pids": "pids.max",
+    "io": "io.max",
+}
+
+
+def lacking(ctx: Context, limits: Mapping[str, Any]) -> set[str]:
+    """The files that limits need and this kernel does not have, as the group above the container's shows it."""
+    found: set[str] = set()
+    facts = ctx.facts
+    top = (
+        groups.manager_group(facts.uid)
+        if facts.cgroup_rung == "systemd"
+        else facts.cgroup_delegated
+    )
+    for own, file, _, _ in resources.cgroup_values(limits, {}) if limits and top else ():
+        sure = _SURE.get(own)
+        if sure and not os.path.exists(f"{top}/{file}") and os.path.exists(f"{top}/{sure}"):
+            found.add(file)
+    return found
 
 
 def unenforced(ctx: Context, request: RunRequest) -> list[str]:
@@ -165,8 +198,11 @@ def refused(ctx: Context, container: Container) -> list[str]:
     told, have = missing(ctx, asked), {"", *controllers(ctx)}
     found = entries(ctx, {"limits": asked}, state)
     names = [one["Name"] for one in found if one["Enforced"] != one["Requested"]]
+    known = lacking(ctx, asked)
     names = [
-        n for n in names if n not in told and ("." not in n or resources.controller(n) in have)
+        n
+        for n in names
+        if n not in told and n not in known and ("." not in n or resources.controller(n) in have)
     ]
     if not names:
         return []
@@ -238,10 +274,10 @@ def read(path: str) -> str | None:
 def _expected(
     ctx: Context, limits: Mapping[str, Any], numbers: Mapping[str, tuple[int, int]]
 ) -> dict[str, str]:
-    have = {"", *controllers(ctx)}
+    have, without = {"", *controllers(ctx)}, lacking(ctx, limits)
     found: dict[str, str] = {}
     for own, file, text, _ in resources.cgroup_values(limits, numbers):
-        if own in have and "cgroup" in have:
+        if own in have and "cgroup" in have and file not in without:
             found[file] = f"{found[file]}\n{text}" if file in found else text
     return found
 

@@ -100,7 +100,7 @@ def _changed(ctx: Context, old: Mapping[str, Any], change: Change) -> dict[str, 
     request = RunRequest.from_dict(old)
     request.limits = resourcecheck.merge(request.limits, change.limits)
     if request.strict_limits:
-        limits.refuse_unenforced(ctx, limits.missing(ctx, change.limits))
+        limits.refuse_unenforced(ctx, change.limits, limits.missing(ctx, change.limits))
     if change.restart is not None:
         name, maximum = change.restart
         if request.auto_remove and name != "no":
@@ -132,7 +132,7 @@ def _apply(
 ) -> list[str]:
     """Make a container that runs be as its RECORD says; the warnings."""
     now: dict[str, Any] = record["request"]["limits"]
-    said = limits.not_enforced(ctx, limits.missing(ctx, change.limits))
+    said = limits.not_enforced(ctx, change.limits, limits.missing(ctx, change.limits))
     state = _settled(ctx, container)
     if change.limits and state["status"] in (*_RUNS, "restarting"):
         renew.renew(ctx, container)

@@ -252,18 +252,25 @@ def _spec_block(limits: Limits, devices: Devices) -> dict[str, Any]:
 
 
 def unenforced(
-    limits: Limits, controllers: Iterable[str], stand_ins: Mapping[str, str]
+    limits: Limits,
+    controllers: Iterable[str],
+    stand_ins: Mapping[str, str],
+    lacking: Iterable[str] = (),
 ) -> list[str]:
     """Names of the limits that nothing will enforce where a container's group has these CONTROLLERS.
 
-    STAND_INS: name of a limit -> what else enforces it.
+    "cgroup" among them says that it has a group at all.  STAND_INS: name of a limit -> what else enforces it;
+    LACKING: files that the kernel does not have though it has their controller.
     """
-    have = {"", *controllers}
-    held = {asked for own, _, _, asked in cgroup_values(limits, {}) if own in have}
+    have, without = set(controllers), set(lacking)
+    if "cgroup" in have:
+        have.add("")
+    kept: dict[str, list[bool]] = {}
+    for own, file, _, asked in cgroup_values(limits, {}):
+        kept.setdefault(asked, []).append(own in have and file not in without)
+    held = {name for name, each in kept.items() if (any if name in ANY else all)(each)}
     if "cgroup" in have:
         held.add("CgroupParent")
-    if any(controller(key) not in have for key in limits.get("Unified") or ()):
-        held.discard("Unified")
     held.update(name for name in limits if asks_for_none(name, limits[name]))
     return [n for n in FLAGS if n in limits and n not in held and n not in stand_ins]
 

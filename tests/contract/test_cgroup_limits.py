@@ -100,6 +100,19 @@ def test_what_the_kernel_refuses_is_told_once_it_runs(world: World) -> None:
     assert (out, more, run.returncode) == ("here\n", "", 0)
 
 
+def test_a_file_that_the_kernel_does_not_have_is_told_before(world: World) -> None:
+    asked = ("--cgroup-conf", "cgroup.max.width=3")
+    (line,) = begin(world, "web", *asked).splitlines()
+    assert line == (
+        "rootless: warning: not enforced: --cgroup-conf: "
+        "the kernel has no file for it in a control group"
+    )
+    assert limits(world, "web") == {"cgroup.max.width": ("3", None, "")}
+    done = world("create", "--strict-limits", *asked, "--rootfs", world.busybox(), "true", code=125)
+    assert "cannot enforce --cgroup-conf: the kernel has no file for it" in done.stderr
+    assert len(world.out("ps", "-aq").split()) == 1
+
+
 def test_strict_limits_fail_the_start_with_the_kernels_reason(world: World) -> None:
     flags = ("--strict-limits", "--cgroup-conf", f"{DEEP}=many")
     done = world("run", "--rm", *flags, "--rootfs", world.busybox(), "true", code=125)

@@ -19,8 +19,14 @@ MB = 1 << 20
 HERE = {"pid": os.getpid(), "pidStart": 0}
 
 
-def machine(*controllers: str, rung: str = "cgroupfs") -> Any:
-    facts = SimpleNamespace(cgroup_rung=rung, cgroup_controllers=controllers, cgroup_mode="unified")
+def machine(*controllers: str, rung: str = "cgroupfs", top: str = "") -> Any:
+    facts = SimpleNamespace(
+        uid=1000,
+        cgroup_rung=rung,
+        cgroup_controllers=controllers,
+        cgroup_mode="unified",
+        cgroup_delegated=top,
+    )
     settings = SimpleNamespace(get={"cgroup.driver": "none"}.get)
     return SimpleNamespace(facts=facts, settings=settings)
 
@@ -73,12 +79,35 @@ def test_a_parent_group_needs_a_group() -> None:
 
 
 def test_the_reason_names_what_is_there() -> None:
-    assert limits.reason(machine("pids", "memory"), ["NanoCpus"]) == (
+    assert limits.reason(machine("pids", "memory"), {"NanoCpus": 1}, ["NanoCpus"]) == (
         "no controller for it is delegated to you (there are: memory, pids)"
     )
-    assert limits.reason(machine(rung="none"), ["NanoCpus"]) == (
+    assert limits.reason(machine(rung="none"), {"NanoCpus": 1}, ["NanoCpus"]) == (
         "containers have no control group here: cgroup driver none is in use"
     )
+
+
+def test_what_the_kernel_has_no_file_for_is_known_before(group: Path) -> None:
+    """As the group above shows it: swap that is not counted, a weight of disks that no scheduler keeps."""
+    (group / "memory.swap.max").unlink()
+    (group / "io.max").touch()
+    ctx = machine("memory", "io", "hugetlb", top=str(group))
+    asked = {
+        "Memory": 64 * MB,
+        "MemorySwap": 64 * MB,
+        "BlkioWeight": 10,
+        "BlkioDeviceReadBps": [{"Path": "/dev/sda", "Rate": 1}],
+    }
+    assert limits.missing(ctx, asked) == ["MemorySwap", "BlkioWeight"]
+    assert limits.reason(ctx, asked, ["MemorySwap"]) == (
+        "the kernel has no file for it in a control group"
+    )
+    found = {one["Name"]: one["Enforced"] for one in limits.entries(ctx, {"limits": asked}, {})}
+    assert (found["Memory"], found["MemorySwap"], found["BlkioWeight"]) == (64 * MB, None, None)
+    (group / "io.weight").touch()
+    assert limits.missing(ctx, asked) == ["MemorySwap"]
+    assert limits.missing(ctx, {"Unified": {"hugetlb.2MB.max": "2M"}}) == []
+    assert limits.missing(ctx, {"Unified": {"memory.most": "2M"}}) == ["Unified"]
 
 
 def test_an_affinity_that_is_another_is_not_taken_for_the_one_asked() -> None:

@@ -159,6 +159,12 @@ def test_a_file_of_a_missing_controller_is_told() -> None:
     assert resources.unenforced(limits, ("memory",), {}) == ["Unified"]
 
 
+def test_the_cores_own_files_need_a_group() -> None:
+    limits = {"Unified": {"cgroup.max.depth": "3"}, "CgroupParent": "a"}
+    assert resources.unenforced(limits, (), {}) == ["CgroupParent", "Unified"]
+    assert resources.unenforced(limits, ("cgroup",), {}) == []
+
+
 def test_a_stand_in_is_no_reason_to_warn() -> None:
     assert resources.unenforced({"CpusetCpus": "0"}, (), {"CpusetCpus": "affinity"}) == []
 

@@ -30,6 +30,11 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
 def to_running(ctx: Context, container: Container, request: RunRequest, args: Parsed) -> int:
     """Attach to CONTAINER, which runs; its exit code, or 0 after a detach."""
     state = ctx.containers.read_state(container.id)["status"]
+    if state == "paused":
+        raise ConflictError(
+            f"cannot attach to container {container.name}: "
+            "you cannot attach to a paused container, unpause it first"
+        )
     client = lifecycle.connect(ctx, container) if state in ("running", "restarting") else None
     if client is None:
         raise ConflictError(

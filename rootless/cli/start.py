@@ -28,6 +28,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
     def start(name: str) -> str:
         container = ctx.containers.resolve(name)
         if lifecycle.is_running(ctx, container):
+            lifecycle.refuse_paused(ctx, container)
             return name
         try:
             client = starting.start(ctx, container)

@@ -52,6 +52,14 @@ def await_start(ctx: Context, container: Container) -> bool:
     return is_running(ctx, container)
 
 
+def refuse_paused(ctx: Context, container: Container) -> None:
+    """What a start of a paused container says, as a ConflictError."""
+    if ctx.containers.read_state(container.id)["status"] == "paused":
+        raise ConflictError(
+            f"cannot start container {container.name}: cannot start a paused container, try unpause instead"
+        )
+
+
 def stop(
     ctx: Context, container: Container, *, timeout: int | None = None, signal: str = ""
 ) -> bool:
@@ -147,6 +155,11 @@ def remove(
     """
     doomed = _doomed(ctx, container, volumes=volumes)
     if is_running(ctx, container):
+        if not force and ctx.containers.read_state(container.id)["status"] == "paused":
+            raise ConflictError(
+                f"cannot remove container {container.name}: "
+                "container is paused and must be unpaused first"
+            )
         if not force:
             raise ConflictError(
                 f"cannot remove container {container.name}: container is running: "

@@ -85,6 +85,8 @@ def _value(name: str, argument: str, value: Any) -> str:
         if name == "affinity":
             number = int.from_bytes(value, "little")
             return ",".join(str(cpu) for cpu in range(number.bit_length()) if number >> cpu & 1)
+        if name == "cgroup_scope":
+            return f"{len(value)} bytes, sha256 {hashlib.sha256(value).hexdigest()}"
         if name in ("supervise", "connect_beside"):
             return f"{len(value) // 16} calls"
         return _quote(value.decode("utf-8", "backslashreplace"))

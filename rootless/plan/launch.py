@@ -459,10 +459,12 @@ def exec_tape(
     if fast is not None:
         beside += fastconnect.beside_ops(*fast)
     ops: list[Op] = list(group[0])
-    if beside:  # it works in the container's user namespace and sees the host's files
+    if (
+        beside or group[1]
+    ):  # with the rights of the container's user namespace, in sight of the host's files
         ops += [("join_proc", (pid, pidstart, _USER)), *beside]
         flags &= ~_USER
-    ops += group[1]  # while the host's control groups are in sight
+    ops += group[1]
     ops += [("join_proc", (pid, pidstart, flags)), ("clone", (0, MAP_NONE, "", "", "", ""))]
     _setup_ids(ops, spec)
     ops.append(("setsid", ()))

@@ -44,7 +44,10 @@ def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
 
 
 class World:
-    """A command line in a group of its own, with a systemd of the kind MANAGER: "", "peer" or "bus"."""
+    """A command line in a group of its own, with a systemd of the kind MANAGER.
+
+    It is "" for none, "real", or what stands in for one, reached by a "bus" or as a "peer".
+    """
 
     def __init__(self, top: Path, libexec: str, driver: str = "auto", manager: str = "") -> None:
         import site
@@ -75,6 +78,12 @@ class World:
 
     def start_manager(self, kind: str, mode: str = "") -> None:
         os.makedirs(self.units, exist_ok=True)
+        if kind == "real":
+            words = ["/bin/sh", "-c", ENTER, self.units, "/usr/bin/systemd", "--user"]
+            self.children.append(subprocess.Popen(words, env=self.env, stderr=subprocess.DEVNULL))
+            until(lambda: self._answers(f"{self.runtime}/systemd/private"))
+            until(lambda: self._answers(f"{self.runtime}/bus"))
+            return
         if kind == "bus":
             self.start_bus()
         words = [
@@ -108,8 +117,12 @@ class World:
     def stop_manager(self) -> None:
         while self.children:
             child = self.children.pop()
-            child.kill()
-            child.wait()
+            child.terminate()
+            try:
+                child.wait(20)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
 
     def busybox(self) -> str:
         """A root filesystem to run."""

@@ -5,7 +5,8 @@
 Serves RUNTIME/systemd/private, and by the name org.freedesktop.systemd1 the bus at RUNTIME/bus if there is one.
 Units are groups below GROUP, which is ours.  Every call that comes in is a line of JSON in LOG.  MODE:
 ``refuse`` answers every call with an error, ``hang`` none, ``drop`` hangs up on the first two calls as a
-manager does that is executed again, ``lose`` does what it is asked and never says so.
+manager does that is executed again, ``lose`` does what it is asked and never says so,
+``fail`` has jobs that fail.
 """
 
 from __future__ import annotations
@@ -135,7 +136,14 @@ class Bus:
         self.connection.setblocking(True)
 
     def receive(self) -> list[Any] | None:
-        return [self.real.receive(timeout=5)]
+        data = self.connection.recv(65536)
+        if not data:
+            return None
+        self.real.parser.add_data(data)
+        found = []
+        while (message := self.real.parser.get_next_message()) is not None:
+            found.append(message)
+        return found
 
     def send(self, message: Any, serial: int) -> None:
         self.connection.sendall(message.serialise(serial + 1000))
@@ -211,6 +219,12 @@ class Manager:
             if self.mode != "lose":
                 peer.send(new_method_return(message, "o", (job,)), self.next())
             time.sleep(0.01)  # the job runs after the answer
+            if self.mode == "fail":
+                self.units.collect()
+                peer.send(
+                    new_signal(MANAGER, "JobRemoved", "uoss", (1, job, name, "failed")), self.next()
+                )
+                return
             self.units.move(name, "", properties["PIDs"])
             signal = new_signal(MANAGER, "JobRemoved", "uoss", (1, job, name, "done"))
             if self.mode != "lose":

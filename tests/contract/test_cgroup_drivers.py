@@ -1,7 +1,7 @@
 """What every cgroup driver promises, and the ladder that chooses among them.
 
-In the lane that tests/run makes: only control groups of version 2, a subtree that is the user's.  A real
-systemd is asked in the VM lane; here one stands in for it that makes real groups and moves real processes.
+In the lane that tests/run makes: only control groups of version 2, a subtree that is the user's.  The systemd
+is a real one for the user; to misbehave, and to be seen by what it is asked, another stands in for it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from cgrouprig import World, group_of, pids, until
 
 from rootless.drivers import cgroup
 
-pytestmark = pytest.mark.requires("userns", "subid", "dbus-daemon", "busybox")
+pytestmark = pytest.mark.requires("userns", "subid", "dbus-daemon", "busybox", "systemd")
 
 KINDS = {
     "cgroupfs": ("cgroupfs", ""),
-    "systemd": ("systemd", "bus"),
+    "systemd": ("systemd", "real"),
+    "systemd-bus": ("systemd", "bus"),
     "systemd-peer": ("systemd", "peer"),
 }
 
@@ -153,6 +154,12 @@ def test_pause_freezes_and_unpause_goes_on(world: World) -> None:
     assert "is already paused" in world("pause", "web", code=1).stderr
     done = world("exec", "web", "true", code=None)
     assert "is paused, unpause the container before exec" in done.stderr
+    for words, why in (
+        (("start",), "cannot start a paused container, try unpause instead"),
+        (("attach",), "you cannot attach to a paused container, unpause it first"),
+        (("rm",), "container is paused and must be unpaused first"),
+    ):
+        assert why in world(*words, "web", code=1).stderr
     before = world.out("logs", "web")
     assert world.out("logs", "web") == before
     world("unpause", "web")
@@ -224,7 +231,8 @@ def test_a_container_that_may_has_its_own_subtree(world: World) -> None:
     script = (
         "mkdir /sys/fs/cgroup/leaf && echo 1 >/sys/fs/cgroup/leaf/cgroup.procs && "
         "cat /sys/fs/cgroup/leaf/cgroup.procs; echo $$ >/sys/fs/cgroup/leaf/cgroup.procs; "
-        "echo +pids >/sys/fs/cgroup/cgroup.subtree_control 2>/dev/null; "
+        "for one in $(cat /sys/fs/cgroup/cgroup.controllers); do "
+        "echo +$one >/sys/fs/cgroup/cgroup.subtree_control; done; "
         "echo ready; exec sleep 1000"
     )
     for flags in (
@@ -238,7 +246,9 @@ def test_a_container_that_may_has_its_own_subtree(world: World) -> None:
         assert world.out("logs", "web").splitlines()[0] == "1"
         state = world.state("web")
         assert group_of(state["pid"]) == f"{state['cgroup']}/leaf"
-        world("exec", "web", "true")
+        # Who comes later enters too, beside the first process if the group itself holds none any more.
+        world("exec", "-d", "web", "sleep", "77")
+        until(lambda group=state["cgroup"]: len(pids(group)) == 2)
         # What is left below belongs to the container's IDs, and is no obstacle to the next start.
         os.kill(state["monitorPid"], signal.SIGKILL)
         until(lambda pid=state["pid"]: not os.path.exists(f"/proc/{pid}"))
@@ -344,8 +354,16 @@ def test_a_scope_says_what_it_is(tmp_path: Path, libexec: str) -> None:
         world.close()
 
 
+SAID = {
+    "refuse": "Not today.",
+    "hang": "it does not answer",
+    "fail": "its job ended as: failed",
+    "lose": "it does not answer",
+}
+
+
 @pytest.mark.parametrize("kind", ["bus", "peer"])
-@pytest.mark.parametrize("mode", ["refuse", "hang", "lose"])
+@pytest.mark.parametrize("mode", SAID)
 def test_a_systemd_that_will_not_is_no_hang(
     tmp_path: Path, libexec: str, mode: str, kind: str
 ) -> None:
@@ -355,9 +373,7 @@ def test_a_systemd_that_will_not_is_no_hang(
     try:
         world.start_manager(kind, mode)
         done = world("run", "--rm", "--rootfs", world.busybox(), "true", code=125)
-        said = {"refuse": "Not today.", "hang": "it does not answer", "lose": "it does not answer"}[
-            mode
-        ]
+        said = SAID[mode]
         assert "cannot have systemd place rootless-" in done.stderr and said in done.stderr
         assert "\x1b" not in done.stderr
         assert world.out("ps", "-aq") == ""
@@ -380,6 +396,44 @@ def test_a_systemd_that_will_not_is_no_hang(
                 code=125,
             )
             assert said in refused.stderr
+    finally:
+        world.close()
+
+
+def test_a_systemd_that_is_executed_again(tmp_path: Path, libexec: str) -> None:
+    world = World(tmp_path, libexec, "systemd", "real")
+    try:
+        world.start("web")
+        group = world.state("web")["cgroup"]
+        for _ in range(3):
+            again = subprocess.Popen(["systemctl", "--user", "daemon-reexec"], env=world.env)
+            assert world.run("cat", "/proc/self/cgroup").splitlines()[-1] == "0::/"
+            again.wait(30)
+        assert world.out("inspect", "--format", "{{.State.Status}}", "web") == "running"
+        assert world.state("web")["pid"] in pids(group)
+        assert world.out("exec", "web", "echo", "in") == "in"
+        world("pause", "web")
+        subprocess.run(["systemctl", "--user", "daemon-reload"], env=world.env, check=True)
+        assert world.out("ps", "--format", "{{.State}}") == "paused"
+        world("rm", "-f", "web")
+        until(lambda: gone(world))
+    finally:
+        world.close()
+
+
+def test_a_scope_is_shown_by_systemctl(tmp_path: Path, libexec: str) -> None:
+    world = World(tmp_path, libexec, "auto", "real")
+    try:
+        container = world.start("web", flags=("--cgroup-parent", "work.slice"))
+        words = ["systemctl", "--user", "show", f"rootless-{container}.scope"]
+        shown = subprocess.run(
+            words, env=world.env, check=True, capture_output=True, text=True
+        ).stdout
+        assert "\nDescription=rootless container web\n" in shown
+        assert "\nSlice=work.slice\n" in shown and "\nDelegate=yes\n" in shown
+        # Whoever stops the unit stops the container, with its own signal and time.
+        subprocess.run([*words[:2], "stop", words[3]], env=world.env, check=True)
+        until(lambda: world.out("inspect", "--format", "{{.State.Status}}", "web") == "exited")
     finally:
         world.close()
 

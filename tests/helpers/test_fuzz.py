@@ -9,7 +9,10 @@ import subprocess
 from typing import Any
 
 import pytest
+from jeepney import DBusAddress, new_signal
 
+from rootless.drivers.cgroup import systemd
+from rootless.drivers.cgroup.base import Wanted
 from rootless.plan import fastconnect, tape
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -23,6 +26,9 @@ FLAGS = [
 ]
 
 pytestmark = pytest.mark.requires("clang")
+
+MANAGER = DBusAddress("/org/freedesktop/systemd1", interface="org.freedesktop.systemd1.Manager")
+JOB_REMOVED = new_signal(MANAGER, "JobRemoved", "uoss", (7, "/job/7", "rootless-x.scope", "done"))
 
 
 def seeds(target: str, directory: Any) -> None:
@@ -47,6 +53,10 @@ def seeds(target: str, directory: Any) -> None:
         )
         (directory / "3").write_bytes(b"pos:\t0\nflags:\t02004002\nmnt_id:\t1\n")
         (directory / "4").write_bytes(fastconnect.table("x86_64"))
+    elif target == "fuzz_dbus":
+        data = systemd.prologue() + systemd.start_message(Wanted("ab" * 32))
+        (directory / "0").write_bytes(data)
+        (directory / "1").write_bytes(JOB_REMOVED.serialise(5))
     elif target == "fuzz_events":
         (directory / "0").write_bytes(b'A"image":"x"\nU{"Type":"volume"\nD{"Type":"volume"\nA\n')
     elif target == "fuzz_user":

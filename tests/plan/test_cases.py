@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from rootless import jsonc
-from rootless.drivers import network
+from rootless.drivers import cgroup, network
+from rootless.drivers.cgroup.base import Wanted
 from rootless.drivers.snapshot.base import Tree
 from rootless.drivers.snapshot.overlay import OverlayDriver
 from rootless.errors import RootlessError
@@ -78,6 +79,17 @@ def placement(changes: dict[str, Any]) -> Placement:
     return place
 
 
+def group(place: Placement, header: dict[str, Any], facts: HostFacts) -> tuple[Any, Any]:
+    """Put a cgroup driver's plan into PLACE; what leads a further process into the group."""
+    if "cgroup" not in header:
+        return [], []
+    wanted = dict(header["cgroup"])
+    driver = cgroup.driver(wanted.pop("driver"))
+    place.cgroup = driver.plan(Wanted(ID, name="web", **wanted), facts)
+    entry = driver.enter(f"/sys/fs/cgroup/rootless-{ID}", ID, 4242, facts, optional=False)
+    return (entry.before, entry.enter) if entry is not None else ([], [])
+
+
 def body(header: dict[str, Any]) -> str:
     """What a case with this header has to contain after the header."""
     facts = HostFacts.from_dict({**FACTS, **header.get("facts", {})})
@@ -91,6 +103,7 @@ def body(header: dict[str, Any]) -> str:
             words = netmode.options(request.network)
             beside = driver.plan(words, ports, request.mac, place.run_dir, facts)
             place.network_program = beside.before, beside.after, beside.nameserver
+        entry = group(place, header, facts)
         spec = specs.build_spec(request, image, facts, place)
         if "exec" in header:
             request_ = ExecRequest(**header["exec"])
@@ -103,6 +116,7 @@ def body(header: dict[str, Any]) -> str:
                 seccomp=program,
                 emulation=emulation,
                 fast=(place.fast, "/run/c/connect.rules") if place.fast else None,
+                group=entry,
             )
             return f"# tape\n{explain.describe(ops)}"
         ops = launch.build_tape(spec, place, facts)

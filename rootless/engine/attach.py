@@ -43,16 +43,8 @@ def settle(ctx: Context, request: RunRequest, tell: Callable[[str], None] | None
 def _settle_names(ctx: Context, request: RunRequest, tell: Callable[[str], None] | None) -> None:
     if network.mode(request.network) != netmode.BRIDGE:
         return
-    from rootless.drivers import network as drivers
-
-    uplink = drivers.choose(str(ctx.settings.get("network.uplink")), ctx.facts)
-    if not uplink.bridges:
-        _share_host(ctx, request, tell)
+    if not relayed(ctx) and not _settle_uplink(ctx, request, tell):
         return
-    if uplink.program and tell is not None and ctx.settings.get("network.host_access"):
-        tell(
-            f"network.host_access has no effect: the uplink {uplink.name} does not lead to the host's loopback"
-        )
     if not request.endpoints:
         name = netmode.network_name(request.network)
         request.network = ctx.networks.resolve(name).name
@@ -66,6 +58,28 @@ def _settle_names(ctx: Context, request: RunRequest, tell: Callable[[str], None]
         names.append(found.name)
         values["network"] = found.name
     request.network = names[0]
+
+
+def relayed(ctx: Context) -> bool:
+    """Whether the relay connects bridges because it can, which is usual: known without loading a driver."""
+    facts = ctx.facts
+    able = facts.net_bridge and facts.net_relay and not facts.userns_error
+    return able and str(ctx.settings.get("network.uplink")) in ("", "auto")
+
+
+def _settle_uplink(ctx: Context, request: RunRequest, tell: Callable[[str], None] | None) -> bool:
+    """Whether there are bridges, by whatever; without them the container shares the host's network."""
+    from rootless.drivers import network as drivers
+
+    uplink = drivers.choose(str(ctx.settings.get("network.uplink")), ctx.facts)
+    if not uplink.bridges:
+        _share_host(ctx, request, tell)
+        return False
+    if uplink.program and tell is not None and ctx.settings.get("network.host_access"):
+        tell(
+            f"network.host_access has no effect: the uplink {uplink.name} does not lead to the host's loopback"
+        )
+    return True
 
 
 def check_wish(found: NetworkDef, wish: EndpointWish) -> None:
@@ -139,7 +153,10 @@ def ready(ctx: Context) -> None:
     """See that the network service runs, and does so until the launcher has come to it."""
     from rootless.runtime import network as service
 
-    ctx.service = service.ensure(ctx.paths, ctx.facts, ctx.realm, options(ctx))
+    found = service.connect(service.directory(ctx.paths, ctx.facts))
+    if found is None:
+        found = service.ensure(ctx.paths, ctx.facts, ctx.realm, options(ctx))
+    ctx.service = found
 
 
 def options(ctx: Context) -> dict[str, Any]:

@@ -95,6 +95,15 @@ def test_an_everyday_command_stays_within_its_budget(
     assert foreign <= ALLOWED, f"{verb} imports {sorted(foreign - ALLOWED)}"
 
 
+@pytest.mark.requires("relay")
+def test_a_network_whose_service_runs_costs_no_driver(rootless: Any, tmp_path: Path) -> None:
+    warmed(rootless)
+    rootless(*VERBS["run on a network"])
+    modules = imported(rootless, tmp_path, VERBS["run on a network"])
+    assert "rootless.runtime.network" in modules
+    assert not [name for name in modules if name.startswith("rootless.drivers.network")]
+
+
 def test_a_settings_file_costs_nothing_the_second_time(rootless: Any, tmp_path: Path) -> None:
     file = Path(rootless.env["XDG_CONFIG_HOME"], "rootless", "rootless.toml")
     file.parent.mkdir()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rootless.drivers import network
+from rootless.engine import attach
 from rootless.errors import HostError, RootlessError, UsageError
 from rootless.facts import HostFacts
 from rootless.linux import probe_network
@@ -44,6 +46,9 @@ FULL = {**NO_BRIDGE, "nft": "", "net_bridge_error": "cannot make namespaces: no 
 def test_the_best_that_works_is_chosen(changes: dict[str, Any], wanted: str) -> None:
     facts = ALL.replace(**changes)
     assert network.choose("auto", facts).name == network.choose("", facts).name == wanted
+    for setting in ("auto", "", "relay"):
+        ctx: Any = SimpleNamespace(facts=facts, settings={"network.uplink": setting})
+        assert attach.relayed(ctx) == (wanted == "relay" and setting != "relay")
 
 
 @pytest.mark.parametrize(

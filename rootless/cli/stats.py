@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     from .parse import Parsed
 
-ONCE = 0.2  # seconds between the two samples of --no-stream
-EVERY = 1.0
+EVERY = 1.0  # seconds between two samples
+SOON = 0.2  # the second one of a live table
 UNKNOWN = "--"
 
 
@@ -88,7 +88,7 @@ def _follow(ctx: Context, watched: Watched, show: Callable[[list[Row]], bool]) -
         reader.skip()
         changed: bool | None = True
         while True:
-            pause = ONCE if changed else EVERY
+            pause = SOON if changed else EVERY
             changed = _wait(reader, time.time_ns() + int(pause * 1e9))
             if changed is None:
                 return 0
@@ -138,12 +138,12 @@ class Watched:
                 row.before = history.before(row.id, self._states[row.id]["pidStart"], row.after)
         if any(row.before is None and row.after is not None for row in running.values()):
             before = {row.id: row.before for row in self.rows}
-            time.sleep(ONCE)
+            time.sleep(EVERY)
             self.look()
             for row in self.rows:
                 row.before = before.get(row.id) or row.before
         samples = {row.id: row.after for row in self.rows if row.after and row.id in running}
-        history.keep(samples, self._states)
+        history.keep(samples, self._states, {row.id: row.before for row in self.rows})
 
     def _find(self) -> None:
         """See what containers there are."""

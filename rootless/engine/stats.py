@@ -97,11 +97,11 @@ def restore(values: Any) -> Sample | None:
 class History:
     """Samples of calls before this one, in a file of this boot: who asks again need not wait.
 
-    A sample is of use while it is OLD_ENOUGH for the ticks that are counted, and not TOO_OLD to be "now".
-    Of each container the last is kept, and the one before it, for when the last is too young.
+    A sample is of use while it is OLD_ENOUGH for the ticks that are counted and the periods of a limit, and
+    not TOO_OLD to be "now".  Of each container the last is kept, and one before it, for when it is too young.
     """
 
-    OLD_ENOUGH = 100_000_000
+    OLD_ENOUGH = 500_000_000
     TOO_OLD = 60_000_000_000
 
     def __init__(self, path: str) -> None:
@@ -124,8 +124,13 @@ class History:
                 return found
         return None
 
-    def keep(self, samples: Mapping[str, Sample], states: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put samples in place of those that they are later than; others are forgotten with their time."""
+    def keep(
+        self,
+        samples: Mapping[str, Sample],
+        states: Mapping[str, Mapping[str, Any]],
+        earlier: Mapping[str, Sample | None],
+    ) -> None:
+        """Put samples, of which there may be EARLIER ones, in place of those kept; the old are forgotten."""
         now = time.monotonic_ns()
         kept = {}
         for container_id, values in self._kept.items():
@@ -139,7 +144,9 @@ class History:
             old = kept.get(container_id)
             latest = [sample.at, sample.cpu]
             if not old or old[0] != born:
-                kept[container_id] = [born, latest, None]
+                first = earlier.get(container_id)
+                before = None if first is None or first.cpu is None else [first.at, first.cpu]
+                kept[container_id] = [born, latest, before]
             elif sample.at - old[1][0] >= self.OLD_ENOUGH:
                 kept[container_id] = [born, latest, old[1]]
         try:

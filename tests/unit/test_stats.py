@@ -318,7 +318,7 @@ def at(seconds: float, cpu: int) -> engine.Sample:
 def test_an_earlier_call_gives_the_first_sample(tmp_path: Path) -> None:
     path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
     now = time.monotonic()
-    engine.History(path).keep({"x": at(now - 2, 100)}, states)
+    engine.History(path).keep({"x": at(now - 2, 100)}, states, {})
     found = engine.History(path).before("x", 7, at(now, 300))
     assert found is not None and found.cpu == 100
     assert engine.History(path).before("x", 8, at(now, 300)) is None  # it was started anew
@@ -329,7 +329,7 @@ def test_an_earlier_call_gives_the_first_sample(tmp_path: Path) -> None:
 def test_samples_too_young_or_too_old_are_of_no_use(tmp_path: Path, age: float) -> None:
     path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
     now = time.monotonic()
-    engine.History(path).keep({"x": at(now - age, 100)}, states)
+    engine.History(path).keep({"x": at(now - age, 100)}, states, {})
     assert engine.History(path).before("x", 7, at(now, 300)) is None
 
 
@@ -337,16 +337,24 @@ def test_who_asks_in_quick_succession_gets_the_sample_before(tmp_path: Path) -> 
     path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
     now = time.monotonic()
     for when, cpu in ((now - 5, 1), (now - 0.02, 2), (now - 0.01, 3)):
-        engine.History(path).keep({"x": at(when, cpu)}, states)
+        engine.History(path).keep({"x": at(when, cpu)}, states, {})
     found = engine.History(path).before("x", 7, at(now, 300))
     assert found is not None and found.cpu == 1
+
+
+def test_who_has_waited_leaves_both_samples(tmp_path: Path) -> None:
+    path, states = str(tmp_path / "stats"), {"x": {"pidStart": 7}}
+    now = time.monotonic()
+    engine.History(path).keep({"x": at(now, 9)}, states, {"x": at(now - 1, 4)})
+    found = engine.History(path).before("x", 7, at(now + 0.1, 300))
+    assert found is not None and found.cpu == 4
 
 
 def test_samples_of_containers_gone_are_forgotten(tmp_path: Path) -> None:
     path = str(tmp_path / "stats")
     now = time.monotonic()
-    engine.History(path).keep({"old": at(now - 100, 1)}, {"old": {"pidStart": 1}})
-    engine.History(path).keep({"x": at(now, 1)}, {"x": {"pidStart": 1}})
+    engine.History(path).keep({"old": at(now - 100, 1)}, {"old": {"pidStart": 1}}, {})
+    engine.History(path).keep({"x": at(now, 1)}, {"x": {"pidStart": 1}}, {})
     assert list(json.loads(Path(path).read_text())) == ["x"]
 
 
@@ -358,5 +366,5 @@ def test_an_odd_history_is_none(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     history = engine.History(str(path))
     assert history.before("x", 7, at(time.monotonic(), 1)) is None
-    history.keep({"x": at(time.monotonic(), 1)}, {"x": {"pidStart": 7}})
+    history.keep({"x": at(time.monotonic(), 1)}, {"x": {"pidStart": 7}}, {})
     assert list(json.loads(path.read_text())) == ["x"]

@@ -253,6 +253,8 @@ def tell_refused(ctx: Context, container: Container, *, end: str = "\n") -> None
 
 def warn_of_logout(ctx: Context, container: Container) -> None:
     """Say once that a container left running will not outlive this session, where that is so."""
+    if not os.path.isdir("/run/systemd/sessions"):  # no logind
+        return
     if os.path.exists(f"{ctx.paths.runtime_root}/logout-told"):
         return
     from rootless.engine import sessions

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from .context import Context
 
 _CONF_DIRS = ("/etc", "/run", "/usr/local/lib", "/usr/lib")
-_MARK = "logout-told"
+MARK = "logout-told"  # in the runtime directory: once for each boot, or login
 
 
 def user_name() -> str:
@@ -78,22 +78,15 @@ def warning(pid: int, root: str = "") -> str:
     )
 
 
-def first_time(ctx: Context) -> bool:
-    """Whether nobody has looked yet since the boot or the login that the runtime directory is from."""
-    try:
-        os.close(
-            os.open(
-                f"{ctx.paths.runtime_root}/{_MARK}", os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600
-            )
-        )
-    except OSError:
-        return False
-    return True
-
-
 def warn(ctx: Context, container: Container) -> str:
-    """The first time, what `run -d` says of a container that will not outlive the session; else ""."""
-    if not first_time(ctx):
-        return ""
+    """What `run -d` says of a container that will not outlive the session; "" where it will, or it was said."""
     monitor = int(ctx.containers.read_state(container.id).get("monitorPid") or 0)
-    return warning(monitor) if monitor else ""
+    said = warning(monitor) if monitor else ""
+    if not said:
+        return ""
+    mark = f"{ctx.paths.runtime_root}/{MARK}"
+    try:
+        os.close(os.open(mark, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    except OSError:
+        return ""
+    return said

@@ -20,8 +20,9 @@ def resumes(
     """Whether a container is to be started again.
 
     STATE is what its state file says, ALIVE whether its monitor lives.  `always` is, even if it was stopped by
-    hand in an earlier boot, as in Docker; `unless-stopped` is not if it was.  `on-failure` is if its
-    end was not recorded or was a failure.  What never ran, or ended in this boot with all due done, is not.
+    hand in an earlier boot, as in Docker; `unless-stopped` is not if it was.  `on-failure` is where its monitor
+    was lost in this boot; the end of a machine is no failure of a container.  What never ran, or ended in this
+    boot with all due done, is not.
     """
     if alive or policy == "no" or not state.get("startedAt"):
         return False
@@ -34,7 +35,7 @@ def resumes(
         return False
     if policy == "on-failure":
         spent = maximum > 0 and int(state.get("restartCount") or 0) >= maximum
-        return not spent and (lost or bool(state.get("exitCode")))
+        return lost and not spent and state.get("bootId") == boot_id
     return policy == "unless-stopped"
 
 

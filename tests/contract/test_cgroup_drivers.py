@@ -6,11 +6,14 @@ is a real one for the user; to misbehave, and to be seen by what it is asked, an
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cgrouprig
 import pytest
@@ -88,6 +91,30 @@ def test_exec_enters_the_same_group(world: World) -> None:
     finally:
         until(lambda: not pids(other))
         os.rmdir(other)
+    until(lambda: gone(world))
+
+
+def test_a_health_check_enters_it_and_rests_with_it(world: World) -> None:
+    world.start(
+        "web", flags=("--health-interval", "100ms", "--health-cmd", "cat /proc/self/cgroup")
+    )
+
+    def log() -> list[dict[str, Any]]:
+        found = world.out("inspect", "--format", "{{json .State.Health.Log}}", "web")
+        return list(json.loads(found))
+
+    assert until(log)[-1]["Output"].splitlines()[-1] == "0::/"
+    group = world.state("web")["cgroup"]
+    assert not [name for name in os.listdir(group) if os.path.isdir(f"{group}/{name}")]
+    world("pause", "web")
+    before = log()
+    time.sleep(0.5)
+    after = log()
+    assert after in (before, [*before[-4:], after[-1]])  # at most one was under way
+    world("unpause", "web")
+    until(lambda: log()[-1] != after[-1])
+    assert {entry["ExitCode"] for entry in log()} == {0}
+    world("rm", "-f", "web")
     until(lambda: gone(world))
 
 

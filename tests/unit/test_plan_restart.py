@@ -43,12 +43,13 @@ def test_a_stop_by_hand_counts_for_unless_stopped_only() -> None:
     assert not resumes("on-failure", manualStop=True, exitCode=137)
 
 
-def test_on_failure() -> None:
+def test_on_failure_is_for_failures_of_the_container() -> None:
     assert not resumes("on-failure")
-    assert resumes("on-failure", exitCode=1)
-    assert resumes("on-failure", status="running")
-    assert resumes("on-failure", 3, exitCode=1, restartCount=2)
-    assert not resumes("on-failure", 3, exitCode=1, restartCount=3)
+    assert not resumes("on-failure", exitCode=1)
+    assert not resumes("on-failure", status="running")  # the machine ended
+    assert resumes("on-failure", status="running", bootId=NOW)
+    assert resumes("on-failure", 3, status="restarting", restartCount=2, bootId=NOW)
+    assert not resumes("on-failure", 3, status="restarting", restartCount=3, bootId=NOW)
 
 
 def test_no_policy_resumes_nothing() -> None:

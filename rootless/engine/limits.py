@@ -72,10 +72,14 @@ def refuse_unenforced(ctx: Context, limits: Mapping[str, Any], names: Sequence[s
 
 
 def warnings(ctx: Context, request: RunRequest) -> list[str]:
-    """What is to be said of a request's limits: Docker's words of what v2 has not, and one line of the rest."""
-    found = resourcecheck.discarded(request.limits)
-    names = [name for name in unenforced(ctx, request) if name not in NOT_IN_V2]
-    return found + not_enforced(ctx, request.limits, names)
+    """What is to be said of a request's limits."""
+    return told(ctx, request.limits, unenforced(ctx, request))
+
+
+def told(ctx: Context, limits: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """What is to be said of LIMITS: Docker's words of what v2 has not, one line of the rest of NAMES."""
+    found = resourcecheck.discarded(limits)
+    return found + not_enforced(ctx, limits, [name for name in names if name not in NOT_IN_V2])
 
 
 def not_enforced(ctx: Context, limits: Mapping[str, Any], names: Sequence[str]) -> list[str]:

@@ -132,7 +132,7 @@ def _apply(
 ) -> list[str]:
     """Make a container that runs be as its RECORD says; the warnings."""
     now: dict[str, Any] = record["request"]["limits"]
-    said = limits.not_enforced(ctx, change.limits, limits.missing(ctx, change.limits))
+    said = limits.told(ctx, change.limits, limits.missing(ctx, change.limits))
     state = _settled(ctx, container)
     if change.limits and state["status"] in (*_RUNS, "restarting"):
         renew.renew(ctx, container)
@@ -142,9 +142,10 @@ def _apply(
         if "CpusetCpus" in change.limits:
             refused = _bind(state, now, refused)
         if refused and not said:
-            said = [
-                f"not enforced: {resources.flags(refused)}: the container's group lacks the file"
-            ]
+            why = "the container's group has no file for it"
+            if not state.get("cgroup"):
+                why = "the container was started without a control group"
+            said = [f"not enforced: {resources.flags(refused)}: {why}"]
     if change.restart is not None:
         _tell_monitor(ctx, container, change.restart)
     return said
@@ -191,7 +192,7 @@ def _write(
     names = [name for name in names if not resources.asks_for_none(name, now[name])]
     if strict and [name for name in names if name != "CpusetCpus"]:
         raise HostError(
-            f"cannot enforce {resources.flags(names)}: the container's group lacks the file"
+            f"cannot enforce {resources.flags(names)}: the container's group has no file for it"
         )
     return names
 

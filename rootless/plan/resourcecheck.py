@@ -67,6 +67,8 @@ def _memory(limits: Limits, *, update: bool) -> None:
 
 
 def _cpu(limits: Limits, machine: Machine) -> None:
+    if limits.get("CpuRealtimePeriod") or limits.get("CpuRealtimeRuntime"):
+        raise UsageError("kernel does not support CPU real-time scheduler")
     nano, period = limits.get("NanoCpus") or 0, limits.get("CpuPeriod") or 0
     quota = limits.get("CpuQuota") or 0
     if nano > 0 and period > 0:

@@ -99,6 +99,7 @@ def on_disk(rl: World) -> list[str]:
         (["--cpus", "1", "--cpu-quota", "50000"], "Nano CPUs and CPU Quota cannot both be set"),
         (["--cpu-period", "10"], "CPU cfs period can not be less than 1ms"),
         (["--cpu-quota", "10"], "CPU cfs quota can not be less than 1ms"),
+        (["--cpu-rt-runtime", "95000"], "kernel does not support CPU real-time scheduler"),
         (["--cpu-shares", "-1"], "shares: invalid argument"),
         (
             ["--cpuset-cpus", "0-999"],
@@ -372,6 +373,13 @@ def test_update_refuses_what_docker_refuses(
     assert words in done.stderr
     assert inspected(rl, "kept")["HostConfig"] == before
     rl("rm", "kept")
+
+
+def test_update_says_what_version_2_lacks_in_dockers_words(rl: World, sleeper: str) -> None:
+    said = rl.out("update", "--kernel-memory", "64m", sleeper).splitlines()
+    assert said[0] == sleeper
+    assert said[1].startswith("Your kernel does not support kernel memory limit capabilities")
+    assert len(said) == 2
 
 
 def test_update_goes_on_after_a_container_that_is_not_there(rl: World, sleeper: str) -> None:

@@ -62,6 +62,8 @@ HOST = resourcecheck.Machine(frozenset({0, 1}), frozenset({0}))
         ),
         ({"CpuQuota": 999}, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
         ({"CpuQuota": -2}, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+        ({"CpuRealtimePeriod": 5000}, "kernel does not support CPU real-time scheduler"),
+        ({"CpuRealtimeRuntime": 5000}, "kernel does not support CPU real-time scheduler"),
         ({"CpuShares": -1}, "invalid CPU shares -1: shares: invalid argument"),
         (
             {"CpusetCpus": "0-999"},

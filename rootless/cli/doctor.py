@@ -45,7 +45,8 @@ def text(report: Mapping[str, Any]) -> str:
     lines.append("")
     if report["advice"]:
         lines.append("An administrator could:")
-        lines += [f"  {advice}" for advice in report["advice"]]
+        said = "an administrator can "  # as hints of errors say, which stand alone
+        lines += [f"  {advice.removeprefix(said)}" for advice in report["advice"]]
     verdict = "containers can run here" if report["usable"] else "containers cannot run here"
     return "\n".join([*lines, verdict, ""])
 

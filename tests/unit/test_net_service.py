@@ -15,7 +15,8 @@ from rootless.drivers.network.netd.server import Service
 def test_a_service_that_leaves_looks_for_clients_when_none_can_come(
     tmp_path: Path, waiting: bool
 ) -> None:
-    path = tmp_path / "sock"
+    path = tmp_path / "net" / "sock"
+    path.parent.mkdir()
     path.touch()
     swept: list[bool] = []
 
@@ -30,7 +31,7 @@ def test_a_service_that_leaves_looks_for_clients_when_none_can_come(
     service.bridges = SimpleNamespace(sweep=lambda: swept.append(path.exists()))
     assert service._retire() is not waiting
     assert path.exists() == waiting
-    assert sorted(one.name for one in tmp_path.iterdir()) == (
+    assert sorted(one.name for one in path.parent.iterdir()) == (
         ["lock", "sock"] if waiting else ["lock"]
     )
 

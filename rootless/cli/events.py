@@ -44,7 +44,7 @@ def main(args: Parsed, env: Mapping[str, str]) -> int:
             reader.skip()
         going = True
         while going:
-            for block in reader.read():
+            for block in reader.read(since):
                 text = "".join(show(event) for event in block if passes(event))
                 if text and not _put(text):
                     return 0
@@ -79,7 +79,13 @@ def line(event: Event) -> str:
     pairs = ", ".join(f"{key}={value}" for key, value in actor["Attributes"].items())
     tail = f" ({pairs})" if pairs else ""
     text = f"{moment(event['timeNano'])} {event['Type']} {event['Action']} {actor['ID']}{tail}"
-    return text.replace("\n", "\\n") + "\n"
+    return (text if text.isprintable() else _harmless(text)) + "\n"
+
+
+def _harmless(text: str) -> str:
+    """TEXT with what would end the line or steer a terminal escaped: labels and commands are anybody's."""
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(escaped)
 
 
 def moment(nanoseconds: int) -> str:

@@ -63,6 +63,12 @@ def complete(event: Event) -> Event:
     }
 
 
+def _is_before(line: bytes, since: int) -> bool:
+    """Whether a line ends as they are written, with a time before SINCE: it need not be parsed."""
+    tail = line.rpartition(b'"timeNano":')[2]
+    return tail[-1:] == b"}" and tail[:-1].isdigit() and int(tail[:-1]) < since
+
+
 class _File:
     """One file being read, from an offset on; what has no newline yet waits."""
 
@@ -74,7 +80,7 @@ class _File:
         self.key = (info.st_dev, info.st_ino)
         self.size, self.changed = info.st_size, info.st_mtime_ns
 
-    def read(self) -> Iterator[list[Event]]:
+    def read(self, since: int) -> Iterator[list[Event]]:
         while True:
             block = os.pread(self.fd, BLOCK, self.offset)
             if not block:
@@ -84,7 +90,8 @@ class _File:
             self.rest = lines.pop()
             if len(self.rest) > LINE_MAX:
                 self.rest = b"{"  # the rest of it will be nothing, too
-            found = [event for line in lines if line and (event := parse(line)) is not None]
+            recent = [line for line in lines if line and not (since and _is_before(line, since))]
+            found = [event for event in map(parse, recent) if event is not None]
             if found:
                 yield found
 
@@ -136,11 +143,11 @@ class EventReader:
             if not since or file.changed < since:
                 file.offset = file.size
 
-    def read(self) -> Iterator[list[Event]]:
-        """The events that have come since the last time, in blocks."""
+    def read(self, since: int = 0) -> Iterator[list[Event]]:
+        """The events that have come since the last time, in blocks, without those before SINCE."""
         named = self._look()
         for file in list(self._files):
-            yield from file.read()
+            yield from file.read(since)
             if file.key not in named:
                 os.close(file.fd)
                 self._files.remove(file)

@@ -406,6 +406,26 @@ def test_the_text_line(monkeypatch: pytest.MonkeyPatch) -> None:
         time.tzset()
 
 
+def test_what_steers_a_terminal_is_escaped() -> None:
+    steering = event()
+    steering["Actor"]["Attributes"]["k"] = "\x1b]0;title\x07\u202e\udcff"
+    line = shown.line(steering)
+    assert line.rstrip("\n").isprintable()
+    assert r"k=\x1b]0;title\x07\u202e\udcff" in line
+
+
+def test_old_lines_are_passed_over_unread(log: EventLog, reader: EventReader) -> None:
+    one(log, "create")
+    now = time.time_ns()
+    with open(log.path, "ab") as file:
+        file.write(
+            b'not JSON "timeNano":5}\n{"timeNano":99999999999999999999999999}\n"timeNano":x}\n'
+        )
+    one(log, "start")
+    found = [event["Action"] for block in reader.read(now) for event in block]
+    assert found == ["start"]
+
+
 @pytest.mark.parametrize(
     ("form", "text"),
     [

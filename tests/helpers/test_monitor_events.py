@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import signal
 import subprocess
 from pathlib import Path
@@ -221,6 +222,32 @@ def test_renaming_at_the_limit(rig: Rig) -> None:
     assert b'"n":2' in Path(rig.path("events/events.jsonl.1")).read_bytes()
     assert b'"n":1' in Path(rig.path("events/events.jsonl.2")).read_bytes()
     assert actions(rig) == ["connect", "start", "die", "disconnect"]
+
+
+def test_a_disk_that_fills_up_costs_the_lines_it_had_no_room_for(rig: Rig) -> None:
+    os.mkdir(rig.path("events"))
+    Path(rig.path(EVENTS)).write_bytes(
+        b"{}\n" * 30000
+    )  # larger than all else that a monitor writes
+    client = running(rig.shell("read a; exit 6", stdin=True, **options(rig)))
+    size = os.path.getsize(rig.path(EVENTS))
+    pid = rig.state()["monitorPid"]
+    limits = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (size + 20, limits[1]))
+    client.kill(signal.SIGWINCH)  # torn
+    assert client.wait_ack() == 0
+    client.kill(signal.SIGURG)  # nothing of it
+    assert client.wait_ack() == 0
+    assert os.path.getsize(rig.path(EVENTS)) == size + 20
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, limits)
+    client.kill(signal.SIGKILL)
+    client.wait()
+    assert listen(client).exit == 137
+    lines = Path(rig.path(EVENTS)).read_bytes()[size:].split(b"\n")
+    assert len(lines[0]) == 20
+    found = [json.loads(line) for line in lines[1:-1]]
+    assert [one["Action"] for one in found] == ["kill", "die", "disconnect"]
+    assert found[0]["Actor"]["Attributes"]["signal"] == "9"
 
 
 def test_events_that_cannot_be_written_hold_nothing_up(rig: Rig) -> None:

@@ -102,6 +102,7 @@ class Build:
         self._images: dict[str, Future[Made]] = {}
         self._stopped = threading.Event()
         self._inputs: dict[int, buildsteps.Inputs] = {}
+        self._failed: BaseException | None = None
 
     def run(self) -> str:
         """Build; the image's ID.  Raises DockerfileError, BuildError and what steps raise."""
@@ -112,6 +113,12 @@ class Build:
                     self._stage(node.stage)
                 made = self._stage(self._target).result()
                 image_id = self._export(made)
+            except BaseException as error:
+                self._stopped.set()
+                self._work.stop()
+                if isinstance(error, Exception) and self._failed is not None:
+                    raise self._failed from None  # the first, which the others follow from
+                raise
             finally:
                 self._stopped.set()
                 for future in list(self._stages.values()):
@@ -159,8 +166,12 @@ class Build:
         try:
             future.set_result(self._build_stage(stage))
         except BaseException as error:
+            with self._mutex:
+                if self._failed is None:
+                    self._failed = error
             self._stopped.set()
             future.set_exception(error)
+            self._work.stop()  # nobody waits for what the others still run
 
     def _build_stage(self, stage: Stage) -> Made:
         node = self.graph.nodes[stage.index]
@@ -265,7 +276,12 @@ class Build:
 
         inputs = self._inputs_of(stage)
         try:
-            key, do = self._plan(step, made, inputs, begin)
+            key, plain = self._plan(step, made, inputs, begin)
+
+            def do(directory: str, lowers: Sequence[str]) -> None:
+                begin()
+                plain(directory, lowers)
+
             ref, cached = self._once(key, stage, made, step, do)
         except BaseException as error:
             if not vertex and self._stopped.is_set():

@@ -8,6 +8,7 @@ from their blobs.  All of it lies in a directory with a lock; one whose lock nob
 
 from __future__ import annotations
 
+import _signal
 import fcntl
 import os
 import stat
@@ -92,6 +93,27 @@ class Workspace:
         self._pool = ThreadPoolExecutor(max(1, os.cpu_count() or 1))
         self._unpacking = threading.Lock()
         self._made: list[Ref] = []
+        self._running: set[int] = set()
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Kill the commands that run; none is started any more."""
+        with self._mutex:
+            self._stopped = True
+            for pid in self._running:
+                os.kill(pid, _signal.SIGKILL)
+
+    def runs(self, pid: int) -> None:
+        """A command was started; it is not reaped before ended() was called."""
+        with self._mutex:
+            self._running.add(pid)
+            if self._stopped:
+                os.kill(pid, _signal.SIGKILL)
+
+    def ended(self, pid: int) -> None:
+        """The command's output has ended, and so will it."""
+        with self._mutex:
+            self._running.discard(pid)
 
     @property
     def promotes(self) -> bool:

@@ -182,6 +182,7 @@ def _contained(
         raise
     finally:
         os.close(sending)
+    work.runs(pid)
     try:
         while True:
             data = os.read(receiving, 1 << 16)
@@ -190,8 +191,15 @@ def _contained(
             output(data)
     finally:
         os.close(receiving)
+        _until_dead(pid)
+        work.ended(pid)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     return status if status >= 0 else 128 - status
+
+
+def _until_dead(pid: int) -> None:
+    """Wait for the end of a process and leave it to be reaped, so that its pid stays its own."""
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
 
 # files

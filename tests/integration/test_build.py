@@ -280,6 +280,31 @@ def _everybody() -> list[tuple[int, str]]:
     return found
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_build_ends_at_once(world: World, ctx: Path, number: int) -> None:
+    text = f"FROM busybox AS a\nRUN echo go{number}; sleep 301\nFROM busybox\nCOPY --from=a /x /x\n"
+    (ctx / "Dockerfile").write_text(text)
+    running = world.spawn("build", "--progress=plain", str(ctx), stderr=subprocess.PIPE)
+    assert running.stderr is not None
+    for line in running.stderr:
+        if f"go{number}".encode() in line and b"RUN" not in line:
+            break
+    running.send_signal(number)
+    assert running.wait(timeout=30) != 0
+    running.stderr.close()
+    until(lambda: not any("sleep 301" in line for _, line in _everybody()))
+
+
+def test_a_failing_stage_ends_the_others(world: World, ctx: Path) -> None:
+    text = (
+        "FROM busybox AS slow\nRUN sleep 302\nFROM busybox AS bad\nRUN sleep 0.5; exit 9\n"
+        "FROM scratch\nCOPY --from=slow /etc /a\nCOPY --from=bad /etc /b\n"
+    )
+    done = build(world, ctx, text, code=1)
+    assert "exit code: 9" in done.stderr
+    until(lambda: not any("sleep 302" in line for _, line in _everybody()))
+
+
 def test_progress_and_what_is_printed(world: World, ctx: Path) -> None:
     iid = ctx / "iid"
     text = "FROM busybox\nRUN echo progress$((1 + 1)); printf partial\n"

@@ -70,6 +70,11 @@ def of_copy(parent: str, step: CopyStep, content: str, epoch: str) -> str:
     )
 
 
+def of_content(layers: Sequence[str], step: CopyStep) -> str:
+    """What a step chooses of a stage or image that has these LAYERS (diff IDs)."""
+    return _key("content", list(layers), step.sources, step.excludes, step.parents)
+
+
 def of_mkdir(parent: str, step: MkdirStep, epoch: str) -> str:
     """A working directory."""
     return _key("mkdir", parent, step.path, step.user, epoch)

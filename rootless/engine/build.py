@@ -274,9 +274,8 @@ class Build:
                 vertex.append(self.display.begin(title))
             return vertex[0]
 
-        inputs = self._inputs_of(stage)
         try:
-            key, plain = self._plan(step, made, inputs, begin)
+            key, plain = self._plan(step, made, stage, begin)
 
             def do(directory: str, lowers: Sequence[str]) -> None:
                 begin()
@@ -297,10 +296,11 @@ class Build:
         return ref
 
     def _plan(
-        self, step: Step, made: Made, inputs: buildsteps.Inputs, begin: Callable[[], Vertex]
+        self, step: Step, made: Made, stage: Stage, begin: Callable[[], Vertex]
     ) -> tuple[str, Do]:
         """The step's key, and what does it in (directory, lower trees)."""
         epoch = str(self.options.epoch) if self.options.epoch >= 0 else ""
+        inputs = self._inputs_of(stage)
         work = self._work
         if isinstance(step, MkdirStep):
             wanted = step
@@ -309,7 +309,7 @@ class Build:
             )
         if isinstance(step, CopyStep):
             copied = step
-            content = self._content(copied, inputs)
+            content = self._content(copied, inputs, stage)
             return keys.of_copy(made.key, step, content, epoch), lambda directory, lowers: (
                 buildsteps.copy(work, directory, copied, lowers, inputs)
             )
@@ -319,7 +319,7 @@ class Build:
                 "cannot run with --security=insecure: that is not there yet", exit_code=1
             )
         command = step
-        key = keys.of_run(made.key, step, self._mounted(step, inputs), epoch)
+        key = keys.of_run(made.key, step, self._mounted(step, inputs, stage), epoch)
         return key, lambda directory, lowers: buildsteps.run(
             work,
             directory,
@@ -405,7 +405,7 @@ class Build:
             return self._stage(found).result()
         return self._image(name)
 
-    def _content(self, step: CopyStep, inputs: buildsteps.Inputs) -> str:
+    def _content(self, step: CopyStep, inputs: buildsteps.Inputs, stage: Stage) -> str:
         """The digest of what a COPY chooses."""
         if step.fetch and any("://" in text or text.startswith("git@") for text in step.sources):
             raise UsageError(
@@ -414,10 +414,28 @@ class Build:
         if not step.sources:
             return ""
         if step.origin:
-            inputs.lowers(step.origin)  # waits for the stage, which must not hold a slot
-            with self._slots:
-                return buildsteps.content(self._work, step, inputs)
+            return self._taken(step, inputs, stage)
         return self._chosen(step.sources, step.excludes, parents=step.parents)
+
+    def _taken(self, step: CopyStep, inputs: buildsteps.Inputs, stage: Stage) -> str:
+        """The digest of what a step takes from another stage or image.
+
+        Remembered by the layers it is taken from, where they are known already, so that nothing is mounted to
+        find that nothing changed.
+        """
+        refs = self._origin(step.origin, stage).refs  # waits, which nobody may who holds a slot
+        known = ""
+        if all(ref.packed for ref in refs):
+            layers = [ref.record["diff_id"] for ref in refs]
+            known = keys.of_content(layers, step)
+            record = self._cache.get(known)
+            if record is not None:
+                return str(record["digest"])
+        with self._slots:
+            found = buildsteps.content(self._work, step, inputs)
+        if known:
+            self._cache.put(known, {"digest": found, "diff_id": "", "layer": None})
+        return found
 
     def _chosen(
         self, sources: Sequence[str], excludes: Sequence[str] = (), *, parents: bool = False
@@ -431,7 +449,7 @@ class Build:
         found = [one for path in sources for one in tree.find(path, parents=parents)]
         return digest(tree, found, self._digests, excludes)
 
-    def _mounted(self, step: RunStep, inputs: buildsteps.Inputs) -> list[str]:
+    def _mounted(self, step: RunStep, inputs: buildsteps.Inputs, stage: Stage) -> list[str]:
         """Digests of what the step's bind mounts show."""
         out = []
         for mount in step.mounts:
@@ -441,9 +459,7 @@ class Build:
             if mount.get("from"):
                 view = CopyStep(step.instruction)
                 view.sources, view.origin, view.dest = [source], mount["from"], "/"
-                inputs.lowers(view.origin)
-                with self._slots:
-                    out.append(buildsteps.content(self._work, view, inputs))
+                out.append(self._taken(view, inputs, stage))
             else:
                 out.append(self._chosen([source]))
         return out

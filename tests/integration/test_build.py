@@ -179,6 +179,19 @@ def test_a_stage_that_comes_to_the_same_lets_the_next_be_cached(world: World, ct
     assert cached(done) == [False, True, True]
 
 
+def test_thirty_stages_side_by_side(world: World, ctx: Path) -> None:
+    stages = "".join(f"FROM busybox AS s{n}\nRUN echo {n} > /f\n" for n in range(30))
+    copies = "".join(f"COPY --from=s{n} /f /f{n}\n" for n in range(30))
+    text = f"{stages}FROM busybox\n{copies}"
+    made = image(world, ctx, text)
+    assert shell(world, made, "cat /f0 /f17 /f29") == "0\n17\n29"
+    assert image(world, ctx, text) == made
+    build_dirs = f"{world.home}/.local/share/rootless/build"
+    before = os.stat(build_dirs).st_mtime_ns
+    assert image(world, ctx, text) == made
+    assert os.stat(build_dirs).st_mtime_ns == before  # nothing was mounted to find that
+
+
 def test_two_builds_at_once_share_their_work(world: World, ctx: Path) -> None:
     text = "FROM busybox\nRUN --mount=type=cache,id=two,target=/c echo x >> /c/log; sleep 1; cp /c/log /n\n"
     (ctx / "Dockerfile").write_text(text)

@@ -357,7 +357,7 @@ class Copier:
         entry = next(iter(tree.walk(one)), None)
         if entry is None or not stat.S_ISREG(entry.info.st_mode):
             return False
-        fd = os.open(one.path, _READ & ~os.O_NOFOLLOW, dir_fd=tree.fd)
+        fd = os.open(one.path, _READ, dir_fd=tree.fd)
         try:
             if not is_archive(fd):
                 return False

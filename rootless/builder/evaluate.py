@@ -230,7 +230,7 @@ class _Evaluation:
         step.hidden = [f"{key}={value}" for key, value in hidden.items()]
         step.user, step.cwd = self.user, self.workdir
         step.mounts = [self._mount(one, mount) for mount in one.mounts]
-        step.network, step.security = one.network, one.security
+        step.network, step.security, step.devices = one.network, one.security, list(one.devices)
         words_of_args = [f"{key}={value}" for key, value in given.items()]
         args = f"|{len(given)} {' '.join(words_of_args)} " if given else ""
         step.history = f"RUN {args}{' '.join(argv)}"

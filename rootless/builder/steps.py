@@ -33,7 +33,18 @@ class RunStep(Step):
     """
 
     kind = "run"
-    __slots__ = ("argv", "cwd", "env", "hidden", "mounts", "network", "script", "security", "user")
+    __slots__ = (
+        "argv",
+        "cwd",
+        "devices",
+        "env",
+        "hidden",
+        "mounts",
+        "network",
+        "script",
+        "security",
+        "user",
+    )
 
     def __init__(self, instruction: Instruction) -> None:
         super().__init__(instruction)
@@ -45,6 +56,7 @@ class RunStep(Step):
         self.mounts: list[dict[str, str]] = []
         self.network = ""
         self.security = ""
+        self.devices: list[str] = []
         self.script: tuple[str, str] | None = None
 
 

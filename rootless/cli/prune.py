@@ -129,8 +129,19 @@ def system(args: Parsed, env: Mapping[str, str]) -> int:
         freed += more
     lines, more = prune.images(ctx, test, all=every)
     tell("Deleted Images", lines)
-    reclaimed(freed + more)
+    reclaimed(freed + more + _build_cache(ctx, args, every))
     return 0
+
+
+def _build_cache(ctx: Context, args: Parsed, every: bool) -> int:
+    """Forget what builds remember, unless filters say what is to go; the bytes freed."""
+    if args.get("filter"):
+        return 0
+    from rootless.engine import buildprune
+
+    gone, freed = buildprune.prune(ctx, all=every)
+    tell("Deleted build cache objects", gone)
+    return freed
 
 
 def unused_networks(ctx: Context, args: Parsed) -> list[str]:

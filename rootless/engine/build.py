@@ -314,10 +314,12 @@ class Build:
                 buildsteps.copy(work, directory, copied, lowers, inputs)
             )
         assert isinstance(step, RunStep)
-        if step.security == "insecure":
-            raise UsageError(
-                "cannot run with --security=insecure: that is not there yet", exit_code=1
-            )
+        for flag, asked in (
+            ("--security=insecure", step.security == "insecure"),
+            ("--device", step.devices),
+        ):
+            if asked:
+                raise UsageError(f"cannot run with {flag}: that is not there yet", exit_code=1)
         command = step
         key = keys.of_run(made.key, step, self._mounted(step, inputs, stage), epoch)
         return key, lambda directory, lowers: buildsteps.run(
@@ -410,6 +412,10 @@ class Build:
         if step.fetch and any("://" in text or text.startswith("git@") for text in step.sources):
             raise UsageError(
                 "cannot ADD from a URL or a git repository: that is not there yet", exit_code=1
+            )
+        if step.checksum:
+            raise UsageError(
+                "cannot ADD with --checksum: it is for URLs, which are not there yet", exit_code=1
             )
         if not step.sources:
             return ""

@@ -411,6 +411,9 @@ def test_pruning(ctx: Path) -> None:
         assert "Deleted build cache objects" in done.stdout
         assert cached(other("build", "--progress=plain", str(ctx))) == [True]
         assert cached(other("build", "--progress=plain", "--target", "a", str(ctx))) == [False]
+        assert cached(other("build", "--progress=plain", str(ctx))) == [True]
+        other("system", "prune", "-f")
+        assert cached(other("build", "--progress=plain", str(ctx))) == [True]
         other("builder", "prune", "-a", "-f")
         cache = Path(other.home, ".local/share/rootless/build-cache")
         assert [name for name in os.listdir(cache) if not name.endswith(".lock")] == []

@@ -248,3 +248,19 @@ def test_what_is_mounted_leaves_no_trace(world: World, ctx: Path) -> None:
     world("rm", name)
     names = tarfile.open(fileobj=io.BytesIO(listing)).getnames()
     assert sorted(names) == ["bin", "bin/busybox"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "ADD https://example.invalid/x /x",
+        "ADD git@example.invalid:x/y.git /x",
+        "ADD --checksum=sha256:00 Dockerfile /x",
+        "RUN --security=insecure true",
+        "RUN --device=vendor.com/gpu true",
+        "RUN --mount=type=cache,target=/c,from=other true",
+    ],
+)
+def test_what_is_not_there_yet_is_refused(world: World, ctx: Path, line: str) -> None:
+    done = build(world, ctx, f"FROM busybox AS other\nFROM busybox\n{line}\n", code=1)
+    assert "not there yet" in done.stderr

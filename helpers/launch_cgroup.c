@@ -89,7 +89,25 @@ static bool has_word(const char *text, const char *word)
 	return false;
 }
 
+/* Whether GROUP has one of CONTROLLERS that it does not hand on. */
+static bool withholds(int group, const struct list *controllers)
+{
+	char there[1024], on[1024];
+	const char *cursor = controllers->cursor;
+	if (!read_group(group, "cgroup.controllers", there, sizeof(there)) ||
+	    !read_group(group, "cgroup.subtree_control", on, sizeof(on)))
+		return false;
+	for (uint32_t i = 0; i < controllers->count; i++) {
+		const char *name = list_next(&cursor, NULL);
+		if (has_word(there, name) && !has_word(on, name))
+			return true;
+	}
+	return false;
+}
+
 /* Hand CONTROLLERS on to what is below GROUP, as far as it has them; -1 with EBUSY where processes are in the way.
+ * Not only that: cpu, cpuset and pids are handed on amid processes, but the group is a threaded one from then on,
+ * below which no process can be moved.  So they are out of the way first.
  * That one is missing is found out by those who set something of it. */
 static int enable(int group, const struct list *controllers)
 {
@@ -272,7 +290,8 @@ static int make_below(struct player *p, const char *base, const struct op *op)
 		return fail(p, errno, "cannot open control group", base);
 	if (scope && move_inner(group, inner) < 0)
 		return fail(p, errno, "cannot move the monitor within control group", base);
-	if (enable(group, &op->a[3].l) < 0 && (move_inner(group, inner) < 0 || enable(group, &op->a[3].l) < 0))
+	bool crowded = !scope && withholds(group, &op->a[3].l);
+	if ((crowded && move_inner(group, inner) < 0) || enable(group, &op->a[3].l) < 0)
 		return fail_text(p, errno,
 				 "cannot hand controllers on in control group %s: its processes cannot be moved to %s",
 				 base, inner);

@@ -16,7 +16,6 @@
 #include "../log_socket.c"
 #include "../log_syslog.c"
 #include "../log_text.c"
-#include "../monitor_args.c"
 #include "../monitor_cgroup.c"
 #include "../monitor_child.c"
 #include "../monitor_clients.c"
@@ -26,6 +25,13 @@
 #include "../monitor_remove.c"
 #include "../monitor_state.c"
 #include "../monitor_streams.c"
+
+const char *args_policy(int64_t policy) /* monitor_args.c has names that other files have, too */
+{
+	static const char *const policies[] = {"no", "always", "unless-stopped", "on-failure"};
+
+	return policies[policy];
+}
 
 int64_t now_ms(void)
 {

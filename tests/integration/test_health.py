@@ -249,3 +249,27 @@ def test_a_wiped_runtime_directory(rl: World, gone: str) -> None:
     until(lambda: rl.names() == ["c1"])
     rl("rm", "-f", "c1")
     assert rl.names() == []
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--userns", "single"),
+        ("--network", "bridge", "--network-opt", "fast=connect"),
+        ("--pid", "host"),
+        ("-t",),
+        ("--read-only", "--cap-drop", "ALL"),
+        ("--privileged",),
+        ("--init",),
+    ],
+    ids=lambda flags: " ".join(flags),
+)
+def test_containers_of_every_kind(rl: World, flags: tuple[str, ...]) -> None:
+    script = "(setsid sleep 3456 &) ; cat /etc/hostname; id -u"
+    rl("run", "-d", "--name", "kind", "--hostname", "box", *flags, "--health-interval", "100ms",
+       "--health-cmd", script, "busybox", "sleep", "1000")  # fmt: skip
+    found = await_status(rl, "kind", "healthy")
+    assert found["Log"][0]["Output"] == "box\n0\n"
+    until(lambda: len(health(rl, "kind")["Log"]) >= 3)
+    assert {entry["ExitCode"] for entry in health(rl, "kind")["Log"]} == {0}
+    rl("rm", "-f", "kind")

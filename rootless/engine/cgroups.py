@@ -236,34 +236,31 @@ def _write(path: str, text: str) -> None:
 # What a killed monitor has left.
 
 
-def leftovers(ctx: Context, known: dict[str, bool]) -> list[str]:
-    """Groups in our subtree of containers that are gone or, by KNOWN (id -> runs), do not run."""
+def left_by(ctx: Context, container_id: str) -> list[str]:
+    """The group that a container without a monitor still has in our subtree; systemd removes its own."""
     top = ctx.facts.cgroup_delegated
-    if not top:
-        return []
-    try:
-        names = os.listdir(top)
-    except OSError:
-        return []
-    doomed = [name for name in names if name.startswith("rootless-") and len(name) == 73]
-    return [f"{top}/{name}" for name in doomed if not known.get(name[9:])]
+    path = f"{top}/rootless-{container_id}"
+    return [path] if top and os.path.isdir(path) else []
 
 
-def sweep(ctx: Context) -> None:
-    """Remove groups that nobody needs; one with processes in it stays."""
-    if ctx.facts.cgroup_mode != "unified" or not ctx.facts.cgroup_delegated:
-        return
-    running = dict.fromkeys(_running(ctx), True)
-    paths = leftovers(ctx, running)
+def drop(ctx: Context, paths: list[str]) -> None:
+    """Remove groups; one with processes in it stays."""
     if paths:
         # As root of the realm: what a container made below its group may belong to subordinate IDs.
         pid = ctx.play(plans.remove_tape(paths), f"remove control group {paths[0]}", {})
         os.waitpid(pid, 0)
 
 
-def _running(ctx: Context) -> list[str]:
-    return [
-        container.id
-        for container, state in ctx.containers.scan()
-        if state["status"] in ("running", "restarting", "paused")
-    ]
+def sweep(ctx: Context) -> None:
+    """Remove the groups of containers that nobody runs or starts."""
+    if ctx.facts.cgroup_mode != "unified" or not ctx.facts.cgroup_delegated:
+        return
+    from rootless.store.claims import is_locked
+
+    found = []
+    for container_id in ctx.containers.list_ids():
+        # Who starts a container has its lock from before its group is made.
+        paths = left_by(ctx, container_id)
+        if paths and not is_locked(f"{ctx.paths.containers}/{container_id}/lock"):
+            found += paths
+    drop(ctx, found)

@@ -181,6 +181,10 @@ def remove(
 
         uses.doom(ctx, doomed)
     start.drop_run_dir(start.run_dir(ctx, container.id))
+    if ctx.facts.cgroup_mode == "unified":
+        from . import cgroups
+
+        cgroups.drop(ctx, cgroups.left_by(ctx, container.id))
     trashed = ctx.containers.trash(container.id)
     if trashed:
         told = events.of_container(container, "destroy")

@@ -196,6 +196,22 @@ class World:
             return []
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
+    def processes(self) -> list[int]:
+        """Everything of ours that works for a container: commands, launchers, monitors, what they run."""
+        kept = {child.pid for child in self.children} | {os.getpid()}
+        lines, parents = {}, {}
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                if os.stat(f"/proc/{name}").st_uid == os.getuid() and int(name) not in kept:
+                    lines[int(name)] = Path(f"/proc/{name}/cmdline").read_bytes()
+                    stat = Path(f"/proc/{name}/stat").read_text()
+                    parents[int(name)] = int(stat.rpartition(")")[2].split()[1])
+            except (OSError, IndexError):
+                continue
+        ours = {pid for pid, line in lines.items() if os.fsencode(str(self.top)) in line}
+        ours |= {pid for pid, parent in parents.items() if parent in ours}
+        return [pid for pid in ours if b"standin" not in lines[pid] and b"dbus" not in lines[pid]]
+
     def groups(self) -> list[str]:
         """Every control group that a container has, or has left."""
         found = []

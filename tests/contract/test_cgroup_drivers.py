@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import time
@@ -235,6 +236,32 @@ def test_a_paused_container_whose_monitor_is_killed(world: World) -> None:
     until(lambda: not os.path.exists(f"/proc/{state['pid']}"))
     world("start", "web")
     assert world.out("inspect", "--format", "{{.State.Status}}", "web") == "running"
+
+
+@pytest.mark.parametrize("kind", ["cgroupfs", "systemd"])
+def test_killed_at_any_moment_nothing_stays(tmp_path: Path, libexec: str, kind: str) -> None:
+    world = World(tmp_path, libexec, *KINDS[kind])
+    try:
+        world.busybox()
+        chance = random.Random(7)
+        for _ in range(16):
+            words = ("run", "-d", "--rootfs", world.busybox(), "sleep", "1000")
+            run = subprocess.Popen(world.command(*words), env=world.env, stdout=subprocess.DEVNULL)
+            time.sleep(chance.uniform(0.02, 0.25))
+            for pid in world.processes():
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    pass
+            run.wait()
+        for name in world.out("ps", "-aq").split():
+            world("start", name)
+            assert world.state(name)["pid"] in pids(world.state(name)["cgroup"])
+            world("rm", "-f", name)
+        until(lambda: gone(world))
+        assert world.run("echo", "in") == "in"
+    finally:
+        world.close()
 
 
 def test_many_at_once(world: World) -> None:

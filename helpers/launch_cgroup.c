@@ -342,7 +342,9 @@ int op_cgroup_make(struct player *p, const struct op *op)
 	int result = 0;
 	if (p->cgroup_forgone)
 		return 0;
-	if (op->a[0].s.size)
+	if (op->a[0].s.size >= sizeof(base))
+		result = fail(p, ENAMETOOLONG, "cannot make a control group", "");
+	else if (op->a[0].s.size)
 		snprintf(base, sizeof(base), "%s", op->a[0].s.data);
 	else
 		result = scope_group(p, base, sizeof(base));

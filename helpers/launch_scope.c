@@ -237,7 +237,7 @@ int op_cgroup_scope(struct player *p, const struct op *op)
 {
 	static struct talk talk;
 	uint64_t at = (uint64_t)op->a[4].i, message = op->a[3].s.size;
-	if (message < 16 || at % 4 || at + 8 > message || message + op->a[2].s.size + sizeof(hello) > CALL_MAX)
+	if (message < 16 || at % 4 || at > message - 8 || message + op->a[2].s.size + sizeof(hello) > CALL_MAX)
 		return fail_text(p, EINVAL, "cannot ask for a scope: the message on the tape is malformed");
 	talk.unit = op->a[1].s.data;
 	if (p->cgroup_forgone || both_in(talk.unit))

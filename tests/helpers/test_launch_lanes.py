@@ -12,7 +12,7 @@ import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 LIBEXEC = os.environ.get("ROOTLESS_LIBEXEC") or f"{TOP}/rootless/libexec"
-PARTS = ("", "_attach", "_connect", "_connect_held", "_owner", "_mind")
+PARTS = ("", "_attach", "_connect", "_connect_held", "_owner", "_mind", "_group")
 
 
 @pytest.mark.requires("userns", "overlay", "busybox", "cc")

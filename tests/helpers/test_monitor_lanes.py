@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-PARTS = ("_life", "_health", "_container")
+PARTS = ("_life", "_health", "_container", "_group")
 
 
 @pytest.mark.requires("cc")

@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,8 +199,6 @@ def test_a_container_ends_while_its_syslog_server_hangs(rl: World) -> None:
     rl("stop", "-t", "0", "hung")
     assert rl.out("wait", "hung") == "137"
     rl("rm", "hung")
-    free = threading.Event()
-    free.set()
     server.close()
 
 

@@ -13,31 +13,31 @@
 
 #define SETUP_MAX (16 << 20)
 
-enum kind { STRING, NUMBER, BYTES };
+enum setup_kind { SETUP_STRING, SETUP_NUMBER, SETUP_BYTES };
 
-static const struct option {
+static const struct setup_option {
 	const char *name;
-	enum kind kind;
+	enum setup_kind kind;
 	size_t offset;
-} options[] = {
-    {"driver", STRING, offsetof(struct log_setup, driver)},
-    {"path", STRING, offsetof(struct log_setup, path)},
-    {"max-size", NUMBER, offsetof(struct log_setup, max_size)},
-    {"max-file", NUMBER, offsetof(struct log_setup, max_file)},
-    {"buffer", NUMBER, offsetof(struct log_setup, buffer)},
-    {"attrs", BYTES, offsetof(struct log_setup, attrs)},
-    {"address", BYTES, offsetof(struct log_setup, address)},
-    {"type", NUMBER, offsetof(struct log_setup, type)},
-    {"format", STRING, offsetof(struct log_setup, format)},
-    {"host", STRING, offsetof(struct log_setup, host)},
-    {"tag", STRING, offsetof(struct log_setup, tag)},
-    {"facility", NUMBER, offsetof(struct log_setup, facility)},
-    {"zone", NUMBER, offsetof(struct log_setup, zone)},
-    {"packer", STRING, offsetof(struct log_setup, packer)},
-    {"packer-program", STRING, offsetof(struct log_setup, packer_program)},
+} setup_options[] = {
+    {"driver", SETUP_STRING, offsetof(struct log_setup, driver)},
+    {"path", SETUP_STRING, offsetof(struct log_setup, path)},
+    {"max-size", SETUP_NUMBER, offsetof(struct log_setup, max_size)},
+    {"max-file", SETUP_NUMBER, offsetof(struct log_setup, max_file)},
+    {"buffer", SETUP_NUMBER, offsetof(struct log_setup, buffer)},
+    {"attrs", SETUP_BYTES, offsetof(struct log_setup, attrs)},
+    {"address", SETUP_BYTES, offsetof(struct log_setup, address)},
+    {"type", SETUP_NUMBER, offsetof(struct log_setup, type)},
+    {"format", SETUP_STRING, offsetof(struct log_setup, format)},
+    {"host", SETUP_STRING, offsetof(struct log_setup, host)},
+    {"tag", SETUP_STRING, offsetof(struct log_setup, tag)},
+    {"facility", SETUP_NUMBER, offsetof(struct log_setup, facility)},
+    {"zone", SETUP_NUMBER, offsetof(struct log_setup, zone)},
+    {"packer", SETUP_STRING, offsetof(struct log_setup, packer)},
+    {"packer-program", SETUP_STRING, offsetof(struct log_setup, packer_program)},
 };
 
-static bool parse_number(const char *text, int64_t *number)
+static bool setup_number(const char *text, int64_t *number)
 {
 	bool negative = *text == '-';
 	const char *at = text + negative;
@@ -49,22 +49,22 @@ static bool parse_number(const char *text, int64_t *number)
 	return !*at && at > text + negative;
 }
 
-static bool set(struct log_setup *setup, const struct option *option, const char *value, size_t length)
+static bool setup_set(struct log_setup *setup, const struct setup_option *option, const char *value, size_t length)
 {
 	void *field = (char *)setup + option->offset;
 	struct span bytes = {value, length};
 
-	if (option->kind == NUMBER)
-		return strlen(value) == length && parse_number(value, field);
-	if (option->kind == STRING)
+	if (option->kind == SETUP_NUMBER)
+		return strlen(value) == length && setup_number(value, field);
+	if (option->kind == SETUP_STRING)
 		*(const char **)field = value;
 	else
 		*(struct span *)field = bytes;
-	return option->kind == BYTES || strlen(value) == length;
+	return option->kind == SETUP_BYTES || strlen(value) == length;
 }
 
 /* Takes one pair of LENGTH bytes, the last of which is zero. */
-static bool take(struct log_setup *setup, const char *pair, size_t length)
+static bool setup_take(struct log_setup *setup, const char *pair, size_t length)
 {
 	const char *equals = memchr(pair, '=', length);
 	size_t i, name;
@@ -72,9 +72,9 @@ static bool take(struct log_setup *setup, const char *pair, size_t length)
 	if (!equals)
 		return false;
 	name = (size_t)(equals - pair);
-	for (i = 0; i < sizeof options / sizeof *options; i++)
-		if (strlen(options[i].name) == name && !memcmp(options[i].name, pair, name))
-			return set(setup, &options[i], equals + 1, length - name - 2);
+	for (i = 0; i < sizeof setup_options / sizeof *setup_options; i++)
+		if (strlen(setup_options[i].name) == name && !memcmp(setup_options[i].name, pair, name))
+			return setup_set(setup, &setup_options[i], equals + 1, length - name - 2);
 	return false;
 }
 
@@ -90,7 +90,7 @@ bool log_setup_parse(struct log_setup *setup, const char *data, size_t length)
 			return false;
 		size = bytes[0] | (size_t)bytes[1] << 8 | (size_t)bytes[2] << 16 | (size_t)bytes[3] << 24;
 		at += 4;
-		if (!size || size > length - at || data[at + size - 1] || !take(setup, data + at, size))
+		if (!size || size > length - at || data[at + size - 1] || !setup_take(setup, data + at, size))
 			return false;
 		at += size;
 	}

@@ -19,7 +19,8 @@ void text_bytes(struct text *text, const char *data, size_t length)
 		text->full = true;
 		return;
 	}
-	memcpy(text->at, data, length);
+	if (length) /* an empty one may be nowhere */
+		memcpy(text->at, data, length);
 	text->at += length;
 }
 

@@ -107,7 +107,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct log_setup setup = {.driver = names[kind & 3],
 				  .path = "/dev/null",
 				  .buffer = kind & 16 ? 1 : 0,
-				  .attrs = {ATTRIBUTES, sizeof ATTRIBUTES - 1},
+				  .attrs = {kind & 32 ? ATTRIBUTES : NULL, kind & 32 ? sizeof ATTRIBUTES - 1 : 0},
 				  .address = {(const char *)&address, sizeof(sa_family_t) + 6},
 				  .type = SOCK_DGRAM,
 				  .format = formats[kind >> 2 & 3],

@@ -87,7 +87,7 @@ class World:
         self.name = name
         self.side: Side | None = None
         if name in TAKERS:
-            self.side = Side(rig.directory, start=start)
+            self.side = Side(start=start)
 
     def options(self, **options: str) -> dict[str, Any]:
         made = plan(self.name, options)
@@ -167,7 +167,6 @@ def test_without_blocking_nobody_holds_a_container_up(name: str, stuck: bool, ri
     options = world.options(mode="non-blocking", **{"max-buffer-size": "64k"})
     if not stuck:
         world.side.close()
-        os.unlink(world.side.where)
     client = rig.shell("seq 100000; echo done >&2; read x; echo end", stdin=True, **options)
     client.attach(stdin=True, stdout=False, stderr=True)
     assert listen(client, b"2").err == b"done\n"  # all has been written before the log took any
@@ -176,7 +175,7 @@ def test_without_blocking_nobody_holds_a_container_up(name: str, stuck: bool, ri
     if stuck:
         world.side.thread.start()
     else:
-        world.side = Side(rig.directory)
+        world.side = Side(directory=world.side.directory)
     side = world.side
     until(lambda: len(side.received) > 20)
     settle(lambda: len(side.received))

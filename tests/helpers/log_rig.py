@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 import struct
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -49,11 +51,16 @@ def configured(rig: Rig, made: Plan) -> dict[str, Any]:
 class Side:
     """A socket that takes datagrams, or connections and what comes over them."""
 
-    def __init__(self, directory: Path, network: str = "unixgram", *, start: bool = True) -> None:
+    def __init__(
+        self, network: str = "unixgram", *, start: bool = True, directory: str = ""
+    ) -> None:
         self.network = network
         family = socket.AF_UNIX if network.startswith("unix") else socket.AF_INET
         self.socket = socket.socket(family, sockets.TYPES[network])
-        self.where = str(directory / "taker") if family == socket.AF_UNIX else ("127.0.0.1", 0)
+        # The directory of a test may be too deep for the path of a socket.
+        self.directory = directory or tempfile.mkdtemp(prefix="rl-", dir="/tmp")
+        os.makedirs(self.directory, exist_ok=True)
+        self.where = f"{self.directory}/taker" if family == socket.AF_UNIX else ("127.0.0.1", 0)
         self.socket.bind(self.where)
         if isinstance(self.where, str):
             self.address = self.where
@@ -123,6 +130,7 @@ class Side:
         if self.connection is not None:
             self.connection.close()
         self.socket.close()
+        shutil.rmtree(self.directory, ignore_errors=True)
 
 
 def fields(data: bytes) -> dict[str, bytes]:

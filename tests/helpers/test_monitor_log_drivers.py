@@ -186,7 +186,7 @@ def listen_now(client: Any) -> bool:
 
 
 def test_the_journal_gets_dockers_fields(rig: Rig) -> None:
-    side = Side(rig.directory)
+    side = Side()
     made = plan(
         "journald",
         {"labels": "com.example.tier", "env": "MULTI", "tag": "{{.ImageName}}"},
@@ -218,7 +218,7 @@ def test_the_journal_gets_dockers_fields(rig: Rig) -> None:
 
 
 def test_an_entry_too_big_for_a_datagram_goes_as_a_file(rig: Rig) -> None:
-    side = Side(rig.directory)
+    side = Side()
     made = plan("journald", {"labels": "big"}, labels={"big": "y" * 500_000})
     output(rig.shell("echo one; echo two", **configured(rig, side.words(made))))
     settle(lambda: len(side.received))
@@ -246,7 +246,7 @@ ISO = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
 )
 @pytest.mark.parametrize("network", ["unix", "unixgram", "tcp", "udp"])
 def test_syslog_messages(network: str, form: str, wanted: str, rig: Rig) -> None:
-    side = Side(rig.directory, network)
+    side = Side(network)
     options = {"syslog-format": form, "syslog-facility": "local0", "tag": "app"}
     made = side.words(plan("syslog", options, zone=19800))
     output(rig.shell("echo hello; sleep 0.1; printf bye >&2", **configured(rig, made)))
@@ -257,7 +257,7 @@ def test_syslog_messages(network: str, form: str, wanted: str, rig: Rig) -> None
 
 
 def test_a_lost_connection_is_made_again(rig: Rig) -> None:
-    side = Side(rig.directory, "tcp")
+    side = Side("tcp")
     made = side.words(plan("syslog", {"tag": "app"}))
     client = rig.shell("while read x; do echo got $x; done", stdin=True, **configured(rig, made))
     client.attach(stdin=True, stdout=True, stderr=False)

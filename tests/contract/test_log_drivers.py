@@ -181,6 +181,7 @@ def test_without_blocking_nobody_holds_a_container_up(name: str, stuck: bool, ri
     settle(lambda: len(side.received))
     client.stdin(b"\n")
     assert listen(client).exit == 0
+    settle(lambda: len(side.received))  # what is on its way when the monitor ends
     texts = [TAKERS[name](data).data for data in side.received]
     side.close()
     lost = [int(text.split()[1]) for text in texts if text.startswith(b"[rootless: ")]

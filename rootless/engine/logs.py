@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 BLOCK = 1 << 20
 _ATTEMPTS = 10  # to see all files between two rotations
+COARSE = (
+    1_000_000_000  # nanoseconds: a tick is at most ten million, network filesystems count in more
+)
 POLL = 0.05  # seconds between looks at a growing file
 _HEADER = 12 + 4 + 16  # of what drivers/log/packer.py writes
 
@@ -259,8 +262,11 @@ class Reader:
 
 
 def _wanted(file: File, since: int) -> bool:
-    """Whether FILE can have anything that was logged after SINCE (nanoseconds)."""
-    return not since or file.changed() >= since
+    """Whether FILE can have anything that was logged after SINCE (nanoseconds).
+
+    A filesystem stamps files by the kernel's coarse clock, which is behind the one that lines are stamped by.
+    """
+    return not since or file.changed() + COARSE >= since
 
 
 def read(path: str, *, tail: int = -1, since: int = 0) -> Iterator[list[Entry]]:

@@ -496,6 +496,16 @@ def test_logs_flags(flags: list[str], out: str, world: World, logged: Any) -> No
     assert world.out("logs", *flags, "one") == out
 
 
+def test_logs_since_a_line_that_the_coarse_clock_of_files_is_behind(
+    world: World, logged: Any
+) -> None:
+    path = logged(line("a\n", 1))
+    os.utime(
+        path, ns=(0, 1_767_225_601_000_000_000 - 4_000_000)
+    )  # a tick before the line's own time
+    assert world.out("logs", "--since", "2026-01-01T00:00:01.000000001Z", "one") == "a\n"
+
+
 def test_logs_partial_lines_have_one_time_and_details_their_attributes(
     world: World, logged: Any
 ) -> None:

@@ -1,12 +1,14 @@
 /* A transient scope of the user's systemd, asked for over D-Bus.
  *
  * The message is ready on the tape; what is not known before is who goes in: the monitor, which is our parent, and
- * this process.  One write carries the authentication, the greeting and the call, so that a scope costs one round
- * trip.  The answer only says that a job was queued.  It is done when /proc says that we are in the scope, which is
- * looked at whenever something arrives, and every few milliseconds.
+ * this process, or this process alone, which is named twice then.  One write carries the authentication, the greeting
+ * and the call, so that a scope costs one round trip.  The answer only says that a job was queued.  It is done when
+ * /proc says that we are in the scope, which is looked at whenever something arrives, and every few milliseconds.
  *
  * A manager that is being executed again, or a scope of the same name that is still going away, refuses for a
- * moment: what may be such a moment is tried again.  Nothing is waited for without end.
+ * moment: what may be such a moment is tried again.  Nothing is waited for without end.  Where all of a scope were
+ * killed while they were moved into it, the manager may never learn that it is empty, so what is left is stopped:
+ * we hold the container's lock, and nothing of it can be alive.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,6 +25,7 @@
 #define ANSWER_MS 10000 /* for everything */
 #define RETRY_MS 1500	/* of that, for a manager that cannot be reached */
 #define PAUSE_MS 10
+#define LEFT_MS 200 /* a scope of the same name that is still there then is one that the manager thinks alive */
 #define CALL_MAX 8192
 #define INPUT_MAX 65536
 
@@ -34,6 +37,8 @@ struct talk {
 	int fd;
 	const char *unit;
 	uint32_t serial; /* of the call */
+	bool alone;	 /* only this process goes in */
+	bool stopping;	 /* the answer is enough */
 	bool welcome, answered;
 	size_t used;
 	unsigned char input[INPUT_MAX];
@@ -60,9 +65,9 @@ static bool is_in(pid_t pid, const char *unit)
 	return false;
 }
 
-static bool both_in(const char *unit)
+static bool all_in(const struct talk *t)
 {
-	return is_in(getppid(), unit) && is_in(getpid(), unit);
+	return (t->alone || is_in(getppid(), t->unit)) && is_in(getpid(), t->unit);
 }
 
 static void set_why(struct talk *t, const char *what, const char *why)
@@ -156,7 +161,7 @@ static enum outcome hear(struct talk *t, int64_t deadline)
 	for (;;) {
 		struct pollfd wait = {t->fd, POLLIN, 0};
 		int64_t left = deadline - now_ms();
-		if (t->answered && both_in(t->unit))
+		if (t->answered && (t->stopping || all_in(t)))
 			return DONE;
 		if (left <= 0) {
 			set_why(t, t->answered ? "its job does not end" : "it does not answer", "");
@@ -177,11 +182,12 @@ static enum outcome hear(struct talk *t, int64_t deadline)
 	}
 }
 
-static enum outcome ask(struct talk *t, const char *address, const struct op *op, int64_t deadline)
+/* Make the call that starts the scope, or the one that stops what is left of one. */
+static enum outcome ask(struct talk *t, const char *address, const struct op *op, int64_t deadline, bool stop)
 {
 	char call[CALL_MAX];
-	uint32_t pids[2] = {(uint32_t)getppid(), (uint32_t)getpid()};
-	const struct text *greeting = &op->a[2].s, *message = &op->a[3].s;
+	uint32_t pids[2] = {(uint32_t)(t->alone ? getpid() : getppid()), (uint32_t)getpid()};
+	const struct text *greeting = &op->a[2].s, *message = &op->a[stop ? 6 : 3].s;
 	struct timeval patience = {ANSWER_MS / 1000, 0};
 	const char *path = strchr(address, ':');
 	size_t size = sizeof(hello) - 1, at = (size_t)op->a[4].i;
@@ -192,7 +198,8 @@ static enum outcome ask(struct talk *t, const char *address, const struct op *op
 		size += greeting->size;
 	}
 	memcpy(call + size, message->data, message->size);
-	memcpy(call + size + at, pids, sizeof(pids));
+	if (!stop)
+		memcpy(call + size + at, pids, sizeof(pids));
 	memcpy(&t->serial, message->data + 8, sizeof(t->serial));
 	size += message->size;
 	t->welcome = t->answered = false;
@@ -206,6 +213,7 @@ static enum outcome ask(struct talk *t, const char *address, const struct op *op
 		set_why(t, error_text(errno), "");
 		return AGAIN;
 	}
+	t->stopping = stop;
 	return hear(t, deadline);
 }
 
@@ -215,15 +223,20 @@ static int start_scope(struct player *p, const struct op *op, struct talk *t)
 	int64_t start = now_ms(), deadline = start + ANSWER_MS;
 	enum outcome outcome = REFUSED;
 	const char *address = "";
+	bool stopped = false;
 	for (bool more = true; more; poll(NULL, 0, more ? PAUSE_MS : 0)) {
 		const char *cursor = op->a[0].l.cursor;
 		bool busy = false;
 		for (uint32_t i = 0; i < op->a[0].l.count; i++) {
 			address = list_next(&cursor, NULL);
-			outcome = ask(t, address, op, deadline);
+			outcome = ask(t, address, op, deadline, false);
 			busy |= outcome == BUSY;
 			if (outcome == DONE)
 				return 0;
+			if (busy && !stopped && op->a[6].s.size && now_ms() > start + LEFT_MS) {
+				stopped = true;
+				ask(t, address, op, deadline, true);
+			}
 			if (outcome == REFUSED || busy)
 				break;
 		}
@@ -237,10 +250,13 @@ int op_cgroup_scope(struct player *p, const struct op *op)
 {
 	static struct talk talk;
 	uint64_t at = (uint64_t)op->a[4].i, message = op->a[3].s.size;
-	if (message < 16 || at % 4 || at > message - 8 || message + op->a[2].s.size + sizeof(hello) > CALL_MAX)
+	uint64_t stop = op->a[6].s.size, longest = stop > message ? stop : message;
+	if (message < 16 || at % 4 || at > message - 8 || (stop && stop < 16) ||
+	    longest + op->a[2].s.size + sizeof(hello) > CALL_MAX)
 		return fail_text(p, EINVAL, "cannot ask for a scope: the message on the tape is malformed");
 	talk.unit = op->a[1].s.data;
-	if (p->cgroup_forgone || both_in(talk.unit))
+	talk.alone = op->a[5].i & 2;
+	if (p->cgroup_forgone || all_in(&talk))
 		return 0;
 	return cgroup_forgo(p, start_scope(p, op, &talk), op->a[5].i & 1);
 }

@@ -24,7 +24,7 @@
 	X(73, net_program, "sssiS") \
 	X(74, net_ready, "") \
 	X(75, net_request, "sss") \
-	X(80, cgroup_scope, "Ssbbii") \
+	X(80, cgroup_scope, "Ssbbiib") \
 	X(81, cgroup_make, "sssSii") \
 	X(82, cgroup_set, "ssi") \
 	X(83, cgroup_delegate, "ii") \

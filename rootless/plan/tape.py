@@ -113,12 +113,13 @@ OPS: tuple[tuple[str, int, str, str, str], ...] = (
     (
         "cgroup_scope",
         80,
-        "Ssbbii",
-        "addresses unit prologue message pids_at opflags",
+        "Ssbbiib",
+        "addresses unit prologue message pids_at opflags stop",
         "have the user's systemd put our supervisor and this process into UNIT, unless they are in it, by the "
         "D-Bus call MESSAGE, which has room for their two PIDs at PIDS_AT, at the first of ADDRESSES that "
         "answers (bus:PATH, where PROLOGUE comes first, or peer:PATH); before the realm is joined; opflag 1: a "
-        "refusal is told, and the container has no control group",
+        "refusal is told, and the container has no control group; opflag 2: only this process goes in; "
+        "the call STOP, where it is not empty, ends what is left of a unit of this name",
     ),
     (
         "cgroup_make",

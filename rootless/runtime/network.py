@@ -15,8 +15,9 @@ import sys
 
 from rootless import jsonc
 from rootless.errors import ConflictError, HostError, NotFoundError, UsageError
-from rootless.linux import spawn
+from rootless.plan import tape
 
+from . import realm as realms
 from .realm import map_hash
 
 TYPE_CHECKING = False
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 LISTEN_FD, USER_FD, NET_FD = 3, 4, 5
 BACKLOG = 512
 PATIENCE = 20.0  # seconds for an answer
+_HOST_PROGRAM = 2  # exec's flag: inherited descriptors are kept
 _PROGRAM = "drivers/network/netd/server.py"
 _ERRORS = {"not-found": NotFoundError, "conflict": ConflictError, "usage": UsageError}
 
@@ -82,7 +84,7 @@ def ensure(
         fcntl.flock(lock, fcntl.LOCK_EX)
         found = connect(top)
         if found is None:
-            _start(paths, top, realm, options)
+            _start(paths, facts, top, realm, options)
             found = connect(top)
     finally:
         os.close(lock)
@@ -91,7 +93,9 @@ def ensure(
     return found
 
 
-def _start(paths: Paths, top: str, realm: Realm, options: Mapping[str, Any]) -> None:
+def _start(
+    paths: Paths, facts: HostFacts, top: str, realm: Realm, options: Mapping[str, Any]
+) -> None:
     path = f"{top}/sock"
     try:
         os.unlink(path)
@@ -111,11 +115,11 @@ def _start(paths: Paths, top: str, realm: Realm, options: Mapping[str, Any]) -> 
         argv = [f"{paths.libexec}/netguard", f"{top}/log", "--", sys.executable, "-I", "-S"]
         argv += [program, jsonc.dumps(words)]
         table = {LISTEN_FD: listener.fileno(), USER_FD: realm.user_fd, NET_FD: realm.net_fd}
-        null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-        try:
-            pid = spawn.spawn(argv, {0: null, 1: null, 2: null, **table}, {"LANG": "C.UTF-8"})
-        finally:
-            os.close(null)
+        kept = realms.keeping("network", "rootless: network service", facts)
+        program_ops = [*kept, ("exec", (argv[0], argv, ["LANG=C.UTF-8"], _HOST_PROGRAM))]
+        pid = realms.play(
+            paths.libexec, tape.encode(program_ops), "start the network service", table
+        )
         os.waitpid(pid, 0)  # it goes into the background
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else str(error)

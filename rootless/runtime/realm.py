@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from rootless.config.paths import Paths
     from rootless.facts import Extent, HostFacts
+    from rootless.plan.tape import Op
 
 USER_FD = 5
 NET_FD = 6
@@ -114,7 +115,9 @@ def _close_all(fds: list[int]) -> list[int]:
 
 
 def _make(record: str, paths: Paths, facts: HostFacts) -> None:
-    program = tape.encode(launch.realm_tape(facts, paths.libexec))
+    ops = launch.realm_tape(facts, paths.libexec)
+    name = os.path.basename(record)
+    program = tape.encode([*keeping(f"realm-{name}", "rootless: namespaces", facts), *ops])
     pid = play(paths.libexec, program, "make the realm", {})
     start = proc.starttime(pid)
     if start is None:
@@ -123,6 +126,19 @@ def _make(record: str, paths: Paths, facts: HostFacts) -> None:
     with open(temporary, "w", encoding="ascii") as file:
         file.write(f"{pid} {start}\n")
     os.rename(temporary, record)
+
+
+def keeping(name: str, description: str, facts: HostFacts) -> list[Op]:
+    """Operations that keep who plays them from ending with the session that starts it.
+
+    Where containers have scopes, what they share has one as well; else all of it is the session's, which is
+    what somebody who is in a job of a scheduler expects.
+    """
+    if facts.cgroup_rung != "systemd":
+        return []
+    from rootless.drivers.cgroup import systemd
+
+    return [systemd.keeper(f"{name}-{os.getpid()}", description, facts)]
 
 
 def memfd(name: str, data: bytes) -> int:

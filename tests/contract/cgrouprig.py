@@ -25,6 +25,7 @@ from rootless.__main__ import script
 script()
 """
 ENTER = 'echo $$ >"$0/cgroup.procs" && exec "$@"'
+KEEPERS = ("rootless-realm-", "rootless-network-")  # scopes of what all containers share
 HERE = Path(__file__).parent
 
 
@@ -191,10 +192,11 @@ class World:
         return found
 
     def calls(self) -> list[Any]:
-        """What the stand-in was asked."""
+        """What the stand-in was asked about containers."""
         if not self.log.exists():
             return []
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        calls = [json.loads(line) for line in self.log.read_text().splitlines()]
+        return [call for call in calls if not str(call[1][0]).startswith(KEEPERS)]
 
     def processes(self) -> list[int]:
         """Everything of ours that works for a container: commands, launchers, monitors, what they run."""
@@ -218,7 +220,9 @@ class World:
         for top in (self.group, self.units):
             for path, _, _ in os.walk(top):
                 name = path.rpartition("/")[2]
-                if name.startswith("rootless-") and name != "rootless-inner":
+                if name.startswith("rootless-") and not name.startswith(
+                    (*KEEPERS, "rootless-inner")
+                ):
                     found.append(path)
         return found
 
@@ -229,6 +233,9 @@ class World:
             words = record.read_text().split() if record.suffix != ".lock" else []
             if len(words) == 2:
                 os.kill(int(words[0]), signal.SIGKILL)
+        for pid in self.processes():
+            if b"/netguard" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(pid, signal.SIGTERM)
         self.stop_manager()
         until(lambda: self._removed(self.group) and self._removed(self.units), 10)
 

@@ -6,7 +6,7 @@ Serves RUNTIME/systemd/private, and by the name org.freedesktop.systemd1 the bus
 Units are groups below GROUP, which is ours.  Every call that comes in is a line of JSON in LOG.  MODE:
 ``refuse`` answers every call with an error, ``hang`` none, ``drop`` hangs up on the first two calls as a
 manager does that is executed again, ``lose`` does what it is asked and never says so,
-``fail`` has jobs that fail.
+``fail`` has jobs that fail, ``forget`` never learns that a scope is empty.
 """
 
 from __future__ import annotations
@@ -73,9 +73,9 @@ class Units:
         for pid in pids:
             write(f"{path}/cgroup.procs", str(pid))
 
-    def collect(self) -> None:
-        """Forget the scopes that have nobody in them any more."""
-        for name, path in list(self.scopes.items()):
+    def collect(self, only: str = "") -> None:
+        """Forget the scopes, or the ONLY one, that have nobody in them any more."""
+        for name, path in [(only, self.scopes[only])] if only else list(self.scopes.items()):
             with open(f"{path}/cgroup.events", encoding="ascii") as file:
                 if "populated 1" in file.read():
                     continue
@@ -177,7 +177,8 @@ class Manager:
                     self.selector.register(connection, selectors.EVENT_READ, Peer(connection))
                 else:
                     self.take(key.data)
-            self.units.collect()
+            if self.mode != "forget":
+                self.units.collect()
 
     def take(self, peer: Any) -> None:
         try:
@@ -211,7 +212,14 @@ class Manager:
     def act(self, peer: Any, message: Any, member: str) -> None:
         if self.mode == "refuse":
             raise Refusal("org.freedesktop.DBus.Error.AccessDenied", "Not today.\x1b[31m")
-        if member == "StartTransientUnit":
+        if member == "StopUnit":
+            name = message.body[0]
+            if name in self.units.scopes:
+                self.units.collect(name)
+            peer.send(
+                new_method_return(message, "o", ("/org/freedesktop/systemd1/job/1",)), self.next()
+            )
+        elif member == "StartTransientUnit":
             name, _, pairs, _ = message.body
             properties = {key: value[1] for key, value in pairs}
             self.units.start(name, properties)

@@ -408,6 +408,25 @@ def test_a_scope_says_what_it_is(tmp_path: Path, libexec: str) -> None:
         world.close()
 
 
+@pytest.mark.parametrize("driver", ["systemd", "cgroupfs", "none"])
+def test_what_containers_share_is_in_no_session(tmp_path: Path, libexec: str, driver: str) -> None:
+    """With scopes it has its own, for it outlives who started it; else it stays in the session or job."""
+    world = World(tmp_path, libexec, driver, "real")
+    try:
+        world.start("web", flags=("--network", "bridge"))
+        lines = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in world.processes()}
+        (record,) = [one for one in world.runtime.glob("rootless/*/realm/*") if not one.suffix]
+        kept = [int(record.read_text().split()[0])]
+        kept += [pid for pid, line in lines.items() if b"/netguard" in line or b"/netd/" in line]
+        assert len(kept) == 3
+        for pid, name in zip(kept, ("realm", "network", "network")):
+            group = group_of(pid)
+            assert group.startswith(world.group) == (driver != "systemd"), (pid, group)
+            assert (f"/app.slice/rootless-{name}-" in group) == (driver == "systemd"), (pid, group)
+    finally:
+        world.close()
+
+
 SAID = {
     "refuse": "Not today.",
     "hang": "it does not answer",
@@ -450,6 +469,24 @@ def test_a_systemd_that_will_not_is_no_hang(
                 code=125,
             )
             assert said in refused.stderr
+    finally:
+        world.close()
+
+
+def test_a_scope_that_systemd_thinks_alive_is_no_hindrance(tmp_path: Path, libexec: str) -> None:
+    """As the real one does at times where all who were to be in it were killed on their way."""
+    world = World(tmp_path, libexec, "systemd")
+    try:
+        world.start_manager("bus", "forget")
+        container = world.start("web")
+        for _ in range(2):
+            state = world.state("web")
+            os.kill(state["monitorPid"], signal.SIGKILL)
+            until(lambda pid=state["pid"]: not os.path.exists(f"/proc/{pid}"))
+            world("start", "web")
+            assert world.state("web")["pid"] in pids(world.state("web")["cgroup"])
+        stops = [call[1] for call in world.calls() if call[0] == "StopUnit"]
+        assert stops == [[f"rootless-{container}.scope", "replace"]] * 2
     finally:
         world.close()
 

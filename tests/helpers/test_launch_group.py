@@ -25,7 +25,7 @@ MANAGER = DBusAddress("/org/freedesktop/systemd1", interface="org.freedesktop.sy
 def scope(*addresses: str, at: int | None = None, flags: int = 0, message: bytes = b"") -> Op:
     data = message or systemd.start_message(Wanted("ab" * 32))
     place = data.index(struct.pack("<I", 0x50504944)) if at is None else at
-    return ("cgroup_scope", (list(addresses), UNIT, systemd.prologue(), data, place, flags))
+    return ("cgroup_scope", (list(addresses), UNIT, systemd.prologue(), data, place, flags, b""))
 
 
 class Bus:

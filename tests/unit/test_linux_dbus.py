@@ -74,7 +74,7 @@ FACTS = HostFacts(uid=1000, gid=1000, cgroup_buses=("bus:/run/user/1000/bus", "p
 def test_the_pids_go_where_the_tape_says() -> None:
     plan = systemd.SystemdDriver().plan(Wanted("ab" * 32, name="web"), FACTS)
     name, values = plan.before[0]
-    addresses, unit, prologue, message, at, flags = values
+    addresses, unit, prologue, message, at, flags, stop = values
     assert name == "cgroup_scope"
     assert addresses == ["bus:/run/user/1000/bus", "peer:/p"]
     assert isinstance(message, bytes) and isinstance(at, int) and isinstance(prologue, bytes)
@@ -86,6 +86,10 @@ def test_the_pids_go_where_the_tape_says() -> None:
     members = [one.header.fields[HeaderFields.member] for one in parsed(prologue)]  # type: ignore[attr-defined]
     assert members == ["Hello", "AddMatch"]
     assert flags == 0
+    assert isinstance(stop, bytes)
+    (call,) = parsed(stop)
+    assert call.header.fields[HeaderFields.member] == "StopUnit"  # type: ignore[attr-defined]
+    assert call.body == (unit, "replace")  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("seconds", [-1, 0, 10, 10**12])

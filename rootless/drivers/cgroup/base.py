@@ -21,6 +21,7 @@ CONTROLLERS = ("cpuset", "cpu", "io", "memory", "hugetlb", "pids")
 INNER = "supervisor"  # the leaf of a scope that the monitor is in
 USER_FD = 5  # the realm, as plan/launch.py has it
 OPTIONAL = 1  # an operation's flag: the container goes without a group if it cannot have one
+ALONE = 2  # of cgroup_scope: only who plays the tape goes in
 
 
 class Probe:

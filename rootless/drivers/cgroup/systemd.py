@@ -13,6 +13,7 @@ from rootless.errors import UsageError
 from rootless.linux import cgroup, dbus
 
 from .base import (
+    ALONE,
     CONTROLLERS,
     INNER,
     OPTIONAL,
@@ -73,7 +74,7 @@ class SystemdDriver(CgroupDriver):
         return CgroupPlan(
             self.name,
             [
-                _place(unit(wanted.id), message, facts, flags),
+                _place(unit(wanted.id), message, facts, flags, stop_message(wanted.id)),
                 ("cgroup_make", ("", GROUP, INNER, list(CONTROLLERS), USER_FD, flags)),
                 *sets(wanted.settings),
             ],
@@ -97,9 +98,27 @@ def unit(container_id: str) -> str:
     return f"rootless-{container_id}.scope"
 
 
-def _place(name: str, message: bytes, facts: HostFacts, flags: int) -> Op:
+def _place(name: str, message: bytes, facts: HostFacts, flags: int, stop: bytes = b"") -> Op:
     pids_at = message.index(_PIDS.to_bytes(4, "little"))
-    return ("cgroup_scope", (list(facts.cgroup_buses), name, prologue(), message, pids_at, flags))
+    buses = list(facts.cgroup_buses)
+    return ("cgroup_scope", (buses, name, prologue(), message, pids_at, flags, stop))
+
+
+def keeper(name: str, description: str, facts: HostFacts) -> Op:
+    """The operation that puts a process which serves all containers into a scope of its own, if it can be.
+
+    In the session that happened to start it, it would end with that, or keep that from ending.
+    """
+    unit_name = f"rootless-{name}.scope"
+    properties = [
+        ("PIDs", ("au", (_PIDS, _PIDS))),
+        ("Description", ("s", description)),
+        ("Slice", ("s", SLICE)),
+        ("CollectMode", ("s", "inactive-or-failed")),
+    ]
+    body = (unit_name, "fail", properties, ())
+    message = dbus.call(_CALL, *_SYSTEMD, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
+    return _place(unit_name, message, facts, OPTIONAL | ALONE)
 
 
 def prologue() -> bytes:
@@ -131,6 +150,11 @@ def attach_message(container_id: str) -> bytes:
     """AttachProcessesToUnit for a further process of a container and its monitor."""
     body = (unit(container_id), f"/{INNER}", (_PIDS, _PIDS))
     return dbus.call(_CALL, *_SYSTEMD, "AttachProcessesToUnit", "ssau", body)
+
+
+def stop_message(container_id: str) -> bytes:
+    """StopUnit for what is left of a container's scope."""
+    return dbus.call(_CALL, *_SYSTEMD, "StopUnit", "ss", (unit(container_id), "replace"))
 
 
 def slice_name(parent: str) -> str:

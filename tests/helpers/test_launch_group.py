@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -76,16 +77,19 @@ class Bus:
 
 
 @pytest.fixture
-def bus(tmp_path: Path) -> Iterator[Callable[[Callable[[Any], bytes]], Bus]]:
+def bus() -> Iterator[Callable[[Callable[[Any], bytes]], Bus]]:
     made: list[Bus] = []
 
-    def make(answer: Callable[[Any], bytes]) -> Bus:
-        made.append(Bus(tmp_path / f"bus{len(made)}", answer))
-        return made[-1]
+    # A socket's path is short, and a lane within another lane has long ones.
+    with tempfile.TemporaryDirectory(prefix="rl-", dir="/tmp") as top:
 
-    yield make
-    for one in made:
-        one.close()
+        def make(answer: Callable[[Any], bytes]) -> Bus:
+            made.append(Bus(Path(top) / f"bus{len(made)}", answer))
+            return made[-1]
+
+        yield make
+        for one in made:
+            one.close()
 
 
 def refused(name: str, text: str) -> Callable[[Any], bytes]:

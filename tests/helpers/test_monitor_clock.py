@@ -60,7 +60,9 @@ def test_the_stand_in_steps(rig: Rig) -> None:
 
 @pytest.mark.parametrize("seconds", [DAY, -DAY])
 def test_a_stop_takes_its_time_and_no_more(rig: Rig, seconds: int) -> None:
-    client = start(rig, "trap '' TERM; while :; do sleep 0.1; done")
+    ready = rig.libexec / "ready"
+    client = start(rig, f"trap '' TERM; : >'{ready}'; while :; do sleep 0.1; done")
+    until(ready.exists)
     begun = time.monotonic()
     client.stop(15, 2)
     step(rig, seconds)

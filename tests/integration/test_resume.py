@@ -117,6 +117,7 @@ def test_the_setting_off_leaves_it_to_others(rl: World) -> None:
     rl("ps", env=off)
     time.sleep(0.5)
     assert rl.out("inspect", "-f", STATUS, "web", env=off) == "exited"
+    rl("rm", "web", env=off)  # or else the clean-up would resume what it removes
 
 
 def test_a_killed_monitor_without_a_boot(rl: World) -> None:

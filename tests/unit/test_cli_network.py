@@ -399,7 +399,7 @@ def test_a_running_container_is_connected_by_the_service(
     requests: list[Any] = []
     monkeypatch.setattr(service, "ask", lambda path, request: requests.append(request))
     monkeypatch.setattr(service, "directory", lambda paths, facts: "/nowhere")
-    monkeypatch.setattr("rootless.engine.connecting._renew_tape", lambda *_: None)
+    monkeypatch.setattr("rootless.engine.renew.renew", lambda *_: None)
     report = {"networks": {"bridge": endpoint(world, "bridge")}}
     container = running(world, "web", report, network="bridge")
     world.out("network", "connect", "--alias", "db", "back", "web")

@@ -71,6 +71,8 @@ MANIFEST=$PREFIX/manifest
 
 uninstall() { # what was put there and nothing else: the prefix may hold other things
     [ -e "$PREFIX/$MARK" ] || die "cannot uninstall $PREFIX: install.sh did not put it there"
+    # A unit or a line of crontab that starts containers after a boot would call what is no longer there.
+    [ ! -x "$BINDIR/rootless" ] || "$BINDIR/rootless" system resume --uninstall >/dev/null 2>&1 || true
     if [ -e "$MANIFEST" ]; then
         while IFS= read -r file; do
             case $file in /*) rm -f -- "$file" ;; esac

@@ -20,21 +20,27 @@ CRON_MARK = "# rootless system resume"
 
 def main(env: Mapping[str, str], *, install: bool) -> int:
     """Install or take away what resumes containers at a boot, and say what it is."""
-    if has_systemd():
-        said = _install_unit(env) if install else _remove_unit(env)
-    elif shutil.which("crontab", path=env.get("PATH")):
-        said = _cron(
-            env, [f"@reboot {command(env)} system resume --quiet {CRON_MARK}"] if install else []
-        )
-    elif install:
-        said = (
-            "there is neither systemd nor crontab here: "
-            "the first rootless command after a boot resumes containers"
-        )
-    else:
-        said = "nothing was installed"
-    sys.stdout.write(f"{said}\n")
+    sys.stdout.write(f"{_install(env) if install else _uninstall(env)}\n")
     return 0
+
+
+def _install(env: Mapping[str, str]) -> str:
+    if has_systemd():
+        return _install_unit(env)
+    if shutil.which("crontab", path=env.get("PATH")):
+        return _cron(env, [f"@reboot {command(env)} system resume --quiet {CRON_MARK}"])
+    return (
+        "there is neither systemd nor crontab here: "
+        "the first rootless command after a boot resumes containers"
+    )
+
+
+def _uninstall(env: Mapping[str, str]) -> str:
+    """Take away both kinds: a home may be shared by machines with and without systemd."""
+    said = [_remove_unit(env)]
+    if shutil.which("crontab", path=env.get("PATH")):
+        said.append(_cron(env, []))
+    return "\n".join(filter(None, said)) or "nothing was installed"
 
 
 def has_systemd(root: str = "/run/systemd/system") -> bool:
@@ -85,8 +91,11 @@ def _install_unit(env: Mapping[str, str]) -> str:
 def _remove_unit(env: Mapping[str, str]) -> str:
     path = unit_path(env)
     gone = [_unlink(one) for one in (f"{os.path.dirname(path)}/default.target.wants/{UNIT}", path)]
-    _systemctl(env, "daemon-reload")
-    return f"removed {path}" if any(gone) else "nothing was installed"
+    if not any(gone):
+        return ""
+    if has_systemd():
+        _systemctl(env, "daemon-reload")
+    return f"removed {path}"
 
 
 def _unlink(path: str) -> bool:
@@ -139,4 +148,6 @@ def _cron(env: Mapping[str, str], lines: Sequence[str]) -> str:
         if done.returncode:
             reason = done.stderr.strip().splitlines() or ["it failed"]
             raise HostError(f"cannot change the crontab: {reason[-1]}")
-    return "installed a line in your crontab" if lines else "your crontab has no line of rootless"
+    if lines:
+        return "installed a line in your crontab"
+    return "removed a line from your crontab" if new != old else ""

@@ -189,6 +189,12 @@ def test_two_at_once_do_not_mix(world: World) -> None:
 def test_uninstall_takes_what_it_put_and_nothing_else(world: World) -> None:
     (world.prefix / "mine.txt").write_text("not from install.sh")
     (world.home / ".local" / "bin" / "other").write_text("")
+    units = world.home / ".config/systemd/user"
+    (units / "default.target.wants").mkdir(parents=True)
+    (units / "rootless-resume.service").write_text("")  # as `system resume --install` does
+    (units / "default.target.wants/rootless-resume.service").symlink_to(
+        "../rootless-resume.service"
+    )
     data = {path for path in world.tree() if path.startswith(".local/share/rootless/")}
     done = world.install("--uninstall")
     assert "images and containers were left alone" in done.stdout

@@ -15,7 +15,7 @@ resumed() {
 
 test_a_unit_of_the_user_has_done_it() {
     of systemd
-    wait_until 60 equal active "$(systemctl is-active user@1000)"
+    wait_until 60 systemctl -q is-active user@1000
     wait_until 60 as_user systemctl --user -q is-active rootless-resume.service
     equal 3 "$(find /sys/fs/cgroup/user.slice/user-1000.slice -name container -path '*/rootless-*.scope/*' | wc -l)"
     resumed # and not the command that looks

@@ -9,6 +9,7 @@ as_set() { # KillUserProcesses LINGER DRIVER: with nothing of bob's left from be
     loginctl disable-linger bob
     pkill -KILL -u bob || true
     gone bob
+    rm -rf ~bob/.local/share/rootless/containers ~bob/.local/share/rootless/names # of a case that failed
     printf '[Login]\nKillUserProcesses=%s\nUserStopDelaySec=1\n' "$1" >/etc/systemd/logind.conf.d/lane.conf
     systemctl kill --signal HUP systemd-logind
     [ "$2" = no ] || loginctl enable-linger bob

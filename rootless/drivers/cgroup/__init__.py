@@ -6,7 +6,8 @@ configuration (cgroup.driver) or --cgroup-manager names one.
 
 from __future__ import annotations
 
-from rootless.errors import HostError, UsageError
+from rootless.drivers import load, unknown
+from rootless.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from .base import CgroupDriver
 
-# name -> (module, class): a run imports only the driver that it uses
 REGISTRY = {
     "systemd": ("systemd", "SystemdDriver"),
     "cgroupfs": ("cgroupfs", "CgroupfsDriver"),
@@ -25,13 +25,13 @@ REGISTRY = {
 def driver(name: str) -> CgroupDriver:
     """The driver called NAME, whether it works here or not; raises UsageError for an unknown one."""
     if name not in REGISTRY:
-        raise UsageError(
-            f"unknown cgroup driver {name!r}: known are auto, {', '.join(REGISTRY)}",
-            hint="correct cgroup.driver in the configuration, or --cgroup-manager",
+        raise unknown(
+            "cgroup driver",
+            name,
+            REGISTRY,
+            "cgroup.driver in the configuration, or --cgroup-manager",
         )
-    module, kind = REGISTRY[name]
-    found = __import__(f"{__name__}.{module}", fromlist=[kind])
-    made: CgroupDriver = getattr(found, kind)()
+    made: CgroupDriver = load(__name__, REGISTRY, name)
     return made
 
 

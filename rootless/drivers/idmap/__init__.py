@@ -6,7 +6,8 @@ names one.
 
 from __future__ import annotations
 
-from rootless.errors import IdMapError, UsageError
+from rootless.drivers import unknown
+from rootless.errors import IdMapError
 
 from .nested import NestedIds
 from .single import SingleId
@@ -33,10 +34,7 @@ def choose(mode: str, facts: HostFacts) -> HostFacts:
     if mode == "auto":
         return facts
     if mode not in REGISTRY:
-        raise UsageError(
-            f"unknown ID map {mode!r}: known are auto, {', '.join(REGISTRY)}",
-            hint="correct idmap.mode in the configuration",
-        )
+        raise unknown("ID map", mode, REGISTRY, "idmap.mode in the configuration")
     driver = REGISTRY[mode]()
     probe = driver.probe(facts)
     if not probe.usable:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from rootless.drivers import load
 from rootless.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .base import LogDriver
 
-# name -> (module, class); podman's name for json-file is understood, too
 REGISTRY = {
     "json-file": ("json_file", "JsonFileDriver"),
     "local": ("json_file", "LocalDriver"),
@@ -17,7 +17,7 @@ REGISTRY = {
     "none": ("none", "NoneDriver"),
     "passthrough": ("passthrough", "PassthroughDriver"),
 }
-ALIASES = {"k8s-file": "json-file"}
+ALIASES = {"k8s-file": "json-file"}  # podman's name
 
 
 def driver(name: str) -> LogDriver:
@@ -28,7 +28,5 @@ def driver(name: str) -> LogDriver:
             f"logger: no log driver named '{name}' is registered",
             hint=f"known log drivers are {', '.join(REGISTRY)}",
         )
-    module, kind = REGISTRY[name]
-    found = __import__(f"{__name__}.{module}", fromlist=[kind])
-    made: LogDriver = getattr(found, kind)()
+    made: LogDriver = load(__name__, REGISTRY, name)
     return made

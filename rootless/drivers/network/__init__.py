@@ -6,7 +6,8 @@ configuration (network.uplink) names one.
 
 from __future__ import annotations
 
-from rootless.errors import HostError, UsageError
+from rootless.drivers import load, unknown
+from rootless.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from .base import UplinkDriver
 
-# name -> (module, class): a run imports only the driver that it uses
 REGISTRY = {
     "relay": ("relay", "RelayUplink"),
     "pasta": ("pasta", "PastaUplink"),
@@ -26,13 +26,8 @@ REGISTRY = {
 def driver(name: str) -> UplinkDriver:
     """The uplink called NAME, whether it works here or not; raises UsageError for an unknown one."""
     if name not in REGISTRY:
-        raise UsageError(
-            f"unknown network uplink {name!r}: known are auto, {', '.join(REGISTRY)}",
-            hint="correct network.uplink in the configuration",
-        )
-    module, kind = REGISTRY[name]
-    found = __import__(f"{__name__}.{module}", fromlist=[kind])
-    made: UplinkDriver = getattr(found, kind)()
+        raise unknown("network uplink", name, REGISTRY, "network.uplink in the configuration")
+    made: UplinkDriver = load(__name__, REGISTRY, name)
     return made
 
 

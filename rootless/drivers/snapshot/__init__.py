@@ -6,7 +6,8 @@ names one.
 
 from __future__ import annotations
 
-from rootless.errors import HostError, UsageError
+from rootless.drivers import load, unknown
+from rootless.errors import HostError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from .base import SnapshotDriver
 
-# name -> (module, class): a run imports only the driver that it uses
 REGISTRY = {
     "overlay": ("overlay", "OverlayDriver"),
     "fuse-overlayfs": ("fuse_overlayfs", "FuseOverlayfsDriver"),
@@ -26,13 +26,8 @@ REGISTRY = {
 def driver(name: str) -> SnapshotDriver:
     """The driver called NAME, whether it works here or not; raises UsageError for an unknown one."""
     if name not in REGISTRY:
-        raise UsageError(
-            f"unknown storage driver {name!r}: known are auto, {', '.join(REGISTRY)}",
-            hint="correct storage.driver in the configuration",
-        )
-    module, kind = REGISTRY[name]
-    found = __import__(f"{__name__}.{module}", fromlist=[kind])
-    made: SnapshotDriver = getattr(found, kind)()
+        raise unknown("storage driver", name, REGISTRY, "storage.driver in the configuration")
+    made: SnapshotDriver = load(__name__, REGISTRY, name)
     return made
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from rootless.drivers import load
 from rootless.errors import NotFoundError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from .base import VolumeDriver
 
-# name -> (module, class)
 REGISTRY = {"local": ("local", "LocalDriver")}
 
 
@@ -19,7 +19,5 @@ def driver(name: str) -> VolumeDriver:
             f'error looking up volume plugin {name}: plugin "{name}" not found',
             hint=f"known volume drivers are {', '.join(REGISTRY)}",
         )
-    module, kind = REGISTRY[name]
-    found = __import__(f"{__name__}.{module}", fromlist=[kind])
-    made: VolumeDriver = getattr(found, kind)()
+    made: VolumeDriver = load(__name__, REGISTRY, name)
     return made

@@ -333,7 +333,9 @@ def test_layers_of_an_earlier_boot(stack: Stack, monkeypatch: pytest.MonkeyPatch
 def wait_for(path: str) -> None:
     import time
 
-    for _ in range(1000):
+    for _ in range(
+        6000
+    ):  # the whole filesystem is written out, perhaps that of an emulated machine
         if os.path.exists(path):
             return
         time.sleep(0.01)

@@ -36,6 +36,7 @@ def env(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 @pytest.fixture
 def systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resumeunit, "has_systemd", lambda: True)
+    monkeypatch.setattr("rootless.engine.sessions.lingers", lambda: False)
 
 
 @pytest.fixture

@@ -271,7 +271,8 @@ def test_binary_sizes(size: float, text: str) -> None:
     assert units.binary_size(size) == text
 
 
-def test_the_live_table_is_drawn_over_the_last_one() -> None:
+def test_the_live_table_is_drawn_over_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
     from rich.console import Console
 
     from rootless.cli import livetable

@@ -79,3 +79,8 @@ join_unit() { # this process goes to where the first of the unit is
     first=$(systemctl show -P MainPID "$1")
     echo "$BASHPID" >"/sys/fs/cgroup$(sed 's/^0:://' "/proc/$first/cgroup")/cgroup.procs"
 }
+
+scopes() { # where the containers' own groups are whose units the manager of the lane's user made
+    find "/sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice" -maxdepth 1 \
+        -regextype posix-extended -regex '.*/rootless-[0-9a-f]{64}[.]scope'
+}

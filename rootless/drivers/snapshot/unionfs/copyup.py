@@ -49,7 +49,7 @@ class CopyUp:
         return self._work
 
     def directory(self, node: Node) -> int:
-        """Have the directory NODE in the upper layer; its descriptor there."""
+        """Have the directory NODE in the upper layer, ready to be changed; its descriptor there."""
         self.work  # noqa: B018
         chain = []
         here = node
@@ -62,11 +62,16 @@ class CopyUp:
             raise error(errno.ENOENT)
         for one in reversed(chain):
             self._directory(one)
+        if node.listing is not None:
+            node.listing.keep()
         return self._tree.upper_fd(node)
 
     def _directory(self, node: Node) -> None:
         tree = self._tree
         assert node.parent is not None and tree.upper is not None
+        for listing in (node.parent.listing, node.listing):
+            if listing is not None:
+                listing.keep()
         source = tree.open_file(node, os.O_RDONLY | os.O_DIRECTORY)
         try:
             with self.work.made(lambda at, name: os.mkdir(name, 0o700, dir_fd=at)) as made:

@@ -224,15 +224,25 @@ class FileIO:
         self._binding.reply_lseek(request, place)
 
     def opendir(self, request: int, ino: int, info: int) -> None:
-        """Open a directory; its layers are opened when it is read, often never as the kernel keeps listings."""
+        """Open a directory; its layers are opened when it is read, often never as the kernel keeps listings.
+
+        Of each directory one opener at a time has the kernel keep what it reads: another's positions are not its own.
+        """
         fi = self._info(info)
         self._next += 1
-        self._listings[self._next] = Listing(self._tree, self._by_id[ino])
+        node = self._by_id[ino]
+        listing = self._listings[self._next] = Listing(self._tree, node)
         fi.fh = self._next
-        if self._caches_listings:
+        if self._caches_listings and node.listing is None:
             fi.cache_readdir = fi.keep_cache = 1
+            node.listing = listing
         if self._binding.reply_open(request, info):
-            del self._listings[self._next]
+            self._closed(self._next)
+
+    def _closed(self, handle: int) -> None:
+        listing = self._listings.pop(handle, None)
+        if listing is not None and listing.node.listing is listing:
+            listing.node.listing = None
 
     def _room(self, size: int) -> int:
         return min(size, _BUFFER)
@@ -286,7 +296,7 @@ class FileIO:
 
     def releasedir(self, request: int, _ino: int, info: int) -> None:
         """A listing is over."""
-        self._listings.pop(self._info(info).fh, None)
+        self._closed(self._info(info).fh)
         self._binding.reply_err(request, 0)
 
     def fsyncdir(self, request: int, ino: int, _only_data: int, _info: int) -> None:

@@ -1,7 +1,9 @@
 """Directories, merged and streamed: the layers are read one after the other, as far as the kernel asks.
 
 What higher layers have shown or hidden is remembered while a listing is open and lower layers are still to
-come; the last layer, mostly the largest, is never held.  A position is the count of entries before it.
+come; the last layer, mostly the largest, is not held.  A position is the count of entries before it.  As the
+kernel keeps listings and may come to us only in the middle of one, what a directory held is kept for those who
+have it open when it changes.
 """
 
 from __future__ import annotations
@@ -113,6 +115,16 @@ class Listing:
             Entry
         ] = []  # what was given last, as the kernel may take less than it got
         self._start = 0  # position of the first of these
+        self._kept: list[Entry] | None = None
+
+    def keep(self) -> None:
+        """Remember all entries, as the directory is about to change and the kernel may have given some of them.
+
+        Positions are counts, so what the kernel asks for next, when it dropped what it had, would be off by
+        the changes.  What is being read from us goes on by itself.
+        """
+        if self._stream is None and self._kept is None:
+            self._kept = list(self._all())
 
     def _all(self) -> Iterator[Entry]:
         node = self.node
@@ -124,6 +136,10 @@ class Listing:
 
     def at(self, position: int) -> Iterator[Entry]:
         """The entries from POSITION on; the caller takes what it has room for."""
+        if self._kept is not None and position > 0:
+            yield from self._kept[position:]
+            return
+        self._kept = None
         recent, start = self._recent, self._start
         known = position > 0 and start <= position <= start + len(recent)
         if self._stream is None or not known:  # from the beginning, as rewinddir(3) wants it

@@ -18,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Callable
 
+    from .listing import Listing
+
 ROOT_ID = 1
 DIRECTORY_PATH = 0o10000000 | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC  # O_PATH
 
@@ -46,6 +48,7 @@ class Node:
     reader    descriptor for reading a file (readers.py), or -1; reading: how many use it
     link      number of its inode in the upper layer, if that has several names
     plain     known to have no file capabilities
+    listing   of a directory: the one open listing that the kernel may give by itself, or None
     """
 
     __slots__ = (
@@ -57,6 +60,7 @@ class Node:
         "ino",
         "layers",
         "link",
+        "listing",
         "lookups",
         "mode",
         "name",
@@ -84,6 +88,7 @@ class Node:
         self.link = 0
         self.lookups = 0
         self.plain = False
+        self.listing: Listing | None = None
 
     @property
     def upper(self) -> bool:

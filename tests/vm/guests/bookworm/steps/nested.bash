@@ -25,7 +25,7 @@ test_units_have_groups_with_limits() {
     local pid outside
     pid=$(rootless exec init systemctl show -P MainPID inner)
     equal 0::/system.slice/inner.service "$(rootless exec init cat "/proc/$pid/cgroup")"
-    outside=$(echo /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/rootless-*.scope/container/system.slice/inner.service)
+    outside=$(scopes)/container/system.slice/inner.service
     equal "20971520|7" "$(cat "$outside/memory.max")|$(cat "$outside/pids.max")"
     equal 524288000 "$(cat "${outside%/system.slice/*}/memory.max")" "the container's own"
 }
@@ -43,7 +43,7 @@ test_pause_and_statistics_take_in_all_of_it() {
     said=$(rootless stats --no-stream --format '{{.PIDs}}' init)
     [ "$said" -ge 4 ] || fail "PIDs: $said"
     rootless pause init
-    equal 1 "$(sed -n 's/^frozen //p' /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/rootless-*.scope/container/system.slice/inner.service/cgroup.events)"
+    equal 1 "$(sed -n 's/^frozen //p' "$(scopes)/container/system.slice/inner.service/cgroup.events")"
     rootless unpause init
 }
 
@@ -53,5 +53,5 @@ test_it_shuts_down_in_order() {
     status=$(rootless inspect -f '{{.State.ExitCode}} {{.State.OOMKilled}}' init)
     echo "$status"
     rootless rm init
-    equal "" "$(find /sys/fs/cgroup -name 'rootless-*.scope')"
+    equal "" "$(scopes)"
 }

@@ -1,17 +1,16 @@
 # shellcheck shell=bash disable=SC2016,SC2088  # inner shells expand what they are given
 # Beside systemd: its manager executed anew, its journal.
 
-scope() { echo /sys/fs/cgroup/user.slice/user-1000.slice/user@1000.service/app.slice/rootless-*.scope; }
 
 test_a_manager_executed_anew_changes_nothing() {
     rootless run -d --name under -m 64m --pids-limit 50 busybox sh -c 'while :; do echo tick; sleep 1; done'
     local manager group
     manager=$(systemctl show -P MainPID user@1000)
-    group=$(scope)
+    group=$(scopes)
     as_user systemctl --user daemon-reexec
     as_user systemctl --user daemon-reload
     equal "$manager" "$(systemctl show -P MainPID user@1000)"
-    equal "$group" "$(scope)"
+    equal "$group" "$(scopes)"
     equal "67108864|50" "$(cat "$group/container/memory.max")|$(cat "$group/container/pids.max")"
     equal 67108864 "$(rootless exec under cat /sys/fs/cgroup/memory.max)"
     rootless update -m 80m --memory-swap 80m under
@@ -25,7 +24,7 @@ ended() { equal exited "$(rootless inspect -f '{{.State.Status}}' ended)"; }
 
 test_systemctl_stop_is_a_stop() { # a person may end the unit
     rootless run -d --name ended busybox sh -c 'trap "exit 7" TERM; while :; do sleep 0.2; done'
-    as_user systemctl --user stop "$(basename "$(scope)")"
+    as_user systemctl --user stop "$(basename "$(scopes)")"
     wait_until 20 ended
     rootless inspect -f '{{.State.ExitCode}}' ended
     rootless rm ended

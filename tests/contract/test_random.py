@@ -7,6 +7,7 @@ two are the same and the layers are what they were.  ROOTLESS_RANDOM_EXAMPLES=N 
 
 from __future__ import annotations
 
+import errno
 import os
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +15,7 @@ import pytest
 import random_layers
 import tree_worker
 from deviations import DEVIATIONS
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, reject, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 from random_layers import IDS, MODES, PATHS, SET_IDS, TARGETS, TEXTS
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 EXAMPLES = int(os.environ.get("ROOTLESS_RANDOM_EXAMPLES") or 0)
 
 pytestmark = pytest.mark.requires("subid", "overlay", "fuse")
+
+NO_MEMORY, MOST_GIVEN_UP = f"[Errno {errno.ENOMEM}]", 5  # of all examples
 
 SLOTS = st.integers(0, 1)
 PLACES = st.sampled_from([0, 3, 100, 5000])
@@ -103,6 +106,7 @@ class Trees(RuleBasedStateMachine):
 
     driver: str
     ctx: Context
+    given_up = 0
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,8 +142,13 @@ class Trees(RuleBasedStateMachine):
         assert self.session
         try:
             return self.session.ask(request)
-        except BaseException:
+        except BaseException as problem:
             self.failed = True
+            if self.driver == "fuse-overlayfs" and NO_MEMORY in str(problem):
+                type(self).given_up += 1
+                # Seen in one of some hundred runs, at the first listing of a directory: this example says nothing.
+                if type(self).given_up <= MOST_GIVEN_UP:
+                    reject()
             raise
 
     def compare(self, what: str) -> None:

@@ -146,7 +146,7 @@ class Trees(RuleBasedStateMachine):
             self.failed = True
             if self.driver == "fuse-overlayfs" and NO_MEMORY in str(problem):
                 type(self).given_up += 1
-                # Seen in one of some hundred runs, at the first listing of a directory: this example says nothing.
+                # Seen once in some hundred runs, at a directory's first listing: this example says nothing.
                 if type(self).given_up <= MOST_GIVEN_UP:
                     reject()
             raise

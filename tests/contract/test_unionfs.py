@@ -246,7 +246,7 @@ found.append(len(os.listdir('d')))
 
 @pytest.mark.parametrize("forgotten", ["dropped", "reset"])
 def test_a_listing_that_the_kernel_kept_goes_on_with_us(stack: Stack, forgotten: str) -> None:
-    """The kernel gives what it kept of an earlier listing; when it has that no more, nothing may be left out."""
+    """The kernel gives what it kept of an earlier listing; when that is gone, nothing may be left out."""
     stack.add(("d", None), *((f"d/low{number:05}", "") for number in range(3000)))
     script = f"""
 for n in range(2000): os.close(os.open('d/new%05d' % n, os.O_CREAT | os.O_WRONLY))

@@ -90,13 +90,18 @@ class Context:
                 cgroups.settle(self, self._facts)
         return self._facts
 
+    def _kept_namespaces(self) -> tuple[int, int] | None:
+        from rootless.runtime import network
+
+        return network.namespaces(self.paths, self.facts)
+
     @property
     def realm(self) -> Realm:
         """The user's namespaces, made if need be."""
         if self._realm is None:
             from rootless.runtime import realm
 
-            self._realm = realm.ensure(self.paths, self.facts)
+            self._realm = realm.ensure(self.paths, self.facts, self._kept_namespaces)
         return self._realm
 
     @property

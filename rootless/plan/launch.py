@@ -491,8 +491,8 @@ def _exec_process(spec: Spec, request: ExecRequest, facts: HostFacts) -> dict[st
     return process
 
 
-def realm_tape(facts: HostFacts, libexec: str) -> list[Op]:
-    """The operations that make the realm and end in its holder.
+def realm_tape(facts: HostFacts, libexec: str, *, again: bool = False) -> list[Op]:
+    """The operations that make the realm and end in its holder; AGAIN: of namespaces handed over.
 
     With subordinate IDs the maps are written by newuidmap and newgidmap; where the caller may write
     them itself (id_rung "nested") directly; else the one ID that anybody may map.
@@ -501,13 +501,20 @@ def realm_tape(facts: HostFacts, libexec: str) -> list[Op]:
     mode = {"subid": MAP_HELPERS, "single": MAP_SINGLE}.get(facts.id_rung, MAP_DIRECT)
     helpers = (facts.newuidmap, facts.newgidmap) if mode == MAP_HELPERS else ("", "")
     program = f"{libexec}/realm"
-    return [
+    entered: list[Op] = [
         ("clone", (_USER | _NET, mode, uid, gid, *helpers)),
         ("set_ids", (0, 0)),
         ("setsid", ()),
         ("loopback_up", ()),
-        ("exec", (program, [program], [], 2)),
     ]
+    if again:
+        entered = [
+            ("join_fd", (USER_FD, _USER)),
+            ("join_fd", (NET_FD, _NET)),
+            ("set_ids", (0, 0)),
+            ("setsid", ()),
+        ]
+    return [*entered, ("exec", (program, [program], [], 2))]
 
 
 def remove_tape(paths: Iterable[str]) -> list[Op]:

@@ -160,6 +160,30 @@ def ask(top: str, request: Mapping[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def namespaces(paths: Paths, facts: HostFacts) -> tuple[int, int] | None:
+    """Descriptors of the user and the network namespace that the service works in, or None if there is none."""
+    connection = connect(directory(paths, facts))
+    if connection is None:
+        return None
+    try:
+        connection.settimeout(PATIENCE)
+        connection.sendall(b'{"op":"realm"}\n')
+        _, notes, _, _ = connection.recvmsg(1 << 12, _socket.CMSG_SPACE(2 * 4))
+    except OSError:
+        return None
+    finally:
+        connection.close()
+    found = [
+        int.from_bytes(body[at : at + 4], sys.byteorder)
+        for level, kind, body in notes
+        if (level, kind) == (_socket.SOL_SOCKET, _socket.SCM_RIGHTS)
+        for at in (0, 4)
+    ]
+    for fd in found:
+        os.set_inheritable(fd, False)
+    return (found[0], found[1]) if found else None
+
+
 def stop(paths: Paths, facts: HostFacts) -> None:
     """End the service, if it runs; what containers have stays until they end."""
     try:

@@ -3,7 +3,8 @@
 Owns finding the holder and making it.  The holder is found through the runtime directory, under a key
 made from the ID map, so that edited subordinate ranges make a new realm and nobody migrates anything.
 A record names pid and start time; it is believed only when a process with both is alive.  If the holder
-died, the next command makes another; containers of the old realm live on, their namespaces are theirs.
+died, the next command makes another: in the same namespaces if something that still serves them hands them
+over, else in new ones; containers of the old realm live on, their namespaces are theirs.
 
 Knows nothing of containers, images or the store.
 """
@@ -22,6 +23,7 @@ from rootless.plan import launch, tape
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import Callable
 
     from rootless.config.paths import Paths
     from rootless.facts import Extent, HostFacts
@@ -55,8 +57,13 @@ def map_hash(uid_map: Sequence[Extent], gid_map: Sequence[Extent]) -> str:
     return f"{value:016x}"
 
 
-def ensure(paths: Paths, facts: HostFacts) -> Realm:
-    """The realm for the map in FACTS, made if there is none; raises NamespaceError where it cannot be."""
+def ensure(
+    paths: Paths, facts: HostFacts, kept: Callable[[], tuple[int, int] | None] = lambda: None
+) -> Realm:
+    """The realm for the map in FACTS, made if there is none; raises NamespaceError where it cannot be.
+
+    KEPT gives descriptors of the user and network namespaces of a realm whose holder died, if they are known.
+    """
     directory = paths.realms
     record = f"{directory}/{map_hash(facts.uid_map, facts.gid_map)}"
     realm = _open(record)
@@ -68,7 +75,7 @@ def ensure(paths: Paths, facts: HostFacts) -> Realm:
         fcntl.flock(lock, fcntl.LOCK_EX)
         realm = _open(record)
         if realm is None:
-            _make(record, paths, facts)
+            _make(record, paths, facts, kept())
             realm = _open(record)
     finally:
         os.close(lock)
@@ -114,11 +121,15 @@ def _close_all(fds: list[int]) -> list[int]:
     return []
 
 
-def _make(record: str, paths: Paths, facts: HostFacts) -> None:
-    ops = launch.realm_tape(facts, paths.libexec)
+def _make(record: str, paths: Paths, facts: HostFacts, kept: tuple[int, int] | None = None) -> None:
+    ops = launch.realm_tape(facts, paths.libexec, again=kept is not None)
     name = os.path.basename(record)
     program = tape.encode([*keeping(f"realm-{name}", "rootless: namespaces", facts), *ops])
-    pid = play(paths.libexec, program, "make the realm", {})
+    fds = dict(zip((USER_FD, NET_FD), kept or ()))
+    try:
+        pid = play(paths.libexec, program, "make the realm", fds)
+    finally:
+        _close_all(list(fds.values()))
     start = proc.starttime(pid)
     if start is None:
         raise NamespaceError("cannot make the realm: its holder ended at once")

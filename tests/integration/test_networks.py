@@ -242,6 +242,33 @@ def test_the_service_is_killed(net: NetWorld) -> None:
     net("network", "rm", "safe")
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_holder_of_the_realm_is_killed(net: NetWorld, number: int) -> None:
+    """The service has the namespaces still: those who come later share them with those who are there."""
+    net("network", "create", "held")
+    net("run", "-d", "--name", "first", "--network", "held", "busybox", "httpd", "-f", "-h", "/etc")
+    before = status(net)
+    pid = holder(net)
+    spaces = [os.stat(f"/proc/{pid}/ns/{kind}").st_ino for kind in ("user", "net")]
+    os.kill(pid, number)
+    while os.path.exists(f"/proc/{pid}"):
+        time.sleep(0.01)
+    page = "http://first/group"
+    reached = net.out("run", "--rm", "--network", "held", "busybox", "wget", "-qO-", page)
+    assert reached.startswith("root")
+    assert holder(net) != pid
+    assert [os.stat(f"/proc/{holder(net)}/ns/{kind}").st_ino for kind in ("user", "net")] == spaces
+    assert status(net)["pid"] == before["pid"]
+    net("rm", "-f", "first")
+    net("network", "rm", "held")
+
+
+def holder(net: NetWorld) -> int:
+    """The process that keeps the realm's namespaces."""
+    out = net.near("sh", "-c", f"cat {net.runtime}/rootless/*/realm/????????????????").stdout
+    return int(out.split()[0])
+
+
 def test_the_service_is_killed_while_it_attaches(net: NetWorld) -> None:
     """Mostly between its record and its answer: the launcher asks the next service, and is served."""
     net("network", "create", "torn")

@@ -8,6 +8,7 @@ A request is a line of JSON with ``op``; with it may come a descriptor, the netw
     connect     container, wish (EndpointWish's fields).  Answer: JSON, ok or error, slug and hint
     disconnect  container, network.  Likewise
     status      what the service is and does, as JSON
+    realm       the user and the network namespace that it serves, as descriptors with an empty object
     stop        end; containers keep their interfaces
 
 Clients are of the same user (the directory of the socket is private), and yet nothing they send may end the
@@ -28,9 +29,12 @@ from .loop import IN, OUT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Callable
+    from io import FileIO
+    from typing import Any, Callable, Union
 
     from .loop import Loop, Timer
+
+    Handed = Union[socket.socket, FileIO]
 
     # (operation's name, its values, pid of the client, its descriptors) -> answer
     Handler = Callable[[str, dict[str, Any], int, list[int]], Any]
@@ -80,8 +84,8 @@ class Control:
             self.clients += 1
             _Client(self, self._loop, connection)
 
-    def answer(self, line: bytes, pid: int, fds: list[int]) -> tuple[bytes, list[socket.socket]]:
-        """The answer to a request, and the sockets that go with it."""
+    def answer(self, line: bytes, pid: int, fds: list[int]) -> tuple[bytes, list[Handed]]:
+        """The answer to a request, and the descriptors that go with it."""
         plain = False
         try:
             try:
@@ -96,7 +100,7 @@ class Control:
                 raise UsageError(f"cannot read request {name!r}: {error}") from None
             if plain:
                 return _handed(found)
-            return _line(found), []
+            return (_line({}), found) if name == "realm" else (_line(found), [])
         except RootlessError as error:
             text = error.message + (f" ({error.hint})" if error.hint and plain else "")
             slug, hint = error.slug, error.hint
@@ -108,7 +112,7 @@ class Control:
         return _line({"error": text, "slug": slug, "hint": hint}), []
 
 
-def _handed(found: list[tuple[str, socket.socket]]) -> tuple[bytes, list[socket.socket]]:
+def _handed(found: list[tuple[str, socket.socket]]) -> tuple[bytes, list[Handed]]:
     """The answer to a launcher, whose container inherits the sockets FOUND."""
     if not found:
         return b"ok\n", []
@@ -129,7 +133,7 @@ class _Client:
         self._socket = connection
         self._data = b""
         self._fds: list[int] = []
-        self._handed: list[socket.socket] = []
+        self._handed: list[Handed] = []
         connection.setblocking(False)
         self._timer: Timer = loop.call_later(PATIENCE, self._end)
         loop.add(connection.fileno(), IN, lambda _: self._read())

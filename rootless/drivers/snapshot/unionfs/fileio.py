@@ -226,7 +226,7 @@ class FileIO:
     def opendir(self, request: int, ino: int, info: int) -> None:
         """Open a directory; its layers are opened when it is read, often never as the kernel keeps listings.
 
-        Of each directory one opener at a time has the kernel keep what it reads, as positions are the opener's own.
+        Of each directory one opener at a time has the kernel keep what it reads: positions are its own.
         """
         fi = self._info(info)
         self._next += 1

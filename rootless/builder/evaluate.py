@@ -15,7 +15,9 @@ from rootless.plan import signals
 
 from . import instructions as ins
 from . import words
-from .parser import trigger
+from .lexer import lex
+from .parser import Dockerfile, instruction, trigger
+from .source import Source
 from .steps import CopyStep, MkdirStep, RunStep, Settled, Step
 
 TYPE_CHECKING = False
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
     from rootless.errors import DockerfileError
 
-    from .parser import Dockerfile, Stage
+    from .parser import Stage
 
 PROXIES = tuple(
     name
@@ -426,3 +428,24 @@ def settle(
     for one in [*map(trigger, triggers), *stage.instructions]:
         _HANDLERS[type(one)](work, one)
     return work.out
+
+
+_CHANGES = (
+    *(ins.Cmd, ins.Entrypoint, ins.Env, ins.Expose, ins.Healthcheck, ins.Label, ins.Onbuild),
+    *(ins.Stopsignal, ins.User, ins.Volume, ins.Workdir),
+)
+
+
+def changed(text: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """CONFIG after the instructions in TEXT, lines that `commit --change` was given; raises DockerfileError."""
+    lexed = lex(Source(text, "--change"))
+    work = _Evaluation(Scope(Dockerfile(lexed), {}, {}), config, {})
+    for line in lexed.lines:
+        one = instruction(line, lexed.escape)
+        if not isinstance(one, _CHANGES):
+            known = ", ".join(sorted(kind.__name__.upper() for kind in _CHANGES))
+            raise line.error(
+                f"{line.keyword.upper()} is no instruction for --change (known are {known})"
+            )
+        _HANDLERS[type(one)](work, one)
+    return work.config

@@ -12,7 +12,6 @@ import time
 import zlib
 
 from rootless import jsonc
-from rootless.errors import UsageError
 from rootless.oci import descriptor as descriptors
 from rootless.oci import media_types, platform
 from rootless.oci import reference as references
@@ -79,7 +78,7 @@ def commit(
 ) -> str:
     """Make an image of the container, called NAME if given; its ID.
 
-    PAUSE: a running container that has a control group is paused meanwhile.  Raises UsageError for a
+    PAUSE: a running container that has a control group is paused meanwhile.  Raises DockerfileError for a
     CHANGES instruction that cannot be, ConflictError without an image.
     """
     files.check_rootfs(container, "commit")
@@ -252,109 +251,11 @@ def _config_of(container: Container, base: dict[str, Any]) -> dict[str, Any]:
 
 
 def apply_changes(config: dict[str, Any], changes: Iterable[str]) -> None:
-    """Apply Dockerfile instructions to an image's config in place; raises UsageError, naming the line."""
-    for line in changes:
-        word, _, rest = line.strip().partition(" ")
-        handler = _CHANGES.get(word.upper())
-        if handler is None:
-            raise UsageError(
-                f"cannot apply change {line!r}: {word or 'nothing'} is no instruction for --change",
-                hint=f"known are {', '.join(sorted(_CHANGES))}",
-            )
-        if not rest.strip():
-            raise UsageError(f"cannot apply change {line!r}: {word.upper()} needs an argument")
-        handler(config, rest.strip(), line)
+    """Apply Dockerfile instructions to an image's config in place; raises DockerfileError, showing the line."""
+    text = "\n".join(changes)
+    if text:
+        from rootless.builder import evaluate
 
-
-def _words(text: str, line: str, *, shell: bool) -> list[str]:
-    if text.startswith("["):
-        try:
-            found = jsonc.loads(text)
-        except ValueError:
-            found = None
-        if isinstance(found, list) and all(isinstance(one, str) for one in found):
-            return found
-        if not shell:
-            raise UsageError(f"cannot apply change {line!r}: it is no JSON list of strings")
-    return ["/bin/sh", "-c", text] if shell else text.split()
-
-
-def _pairs(text: str, line: str) -> list[tuple[str, str]]:
-    import shlex
-
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"cannot apply change {line!r}: {str(error).lower()}") from None
-    if words and "=" not in words[0]:
-        return [(words[0], " ".join(words[1:]))]
-    pairs = []
-    for word in words:
-        key, equals, value = word.partition("=")
-        if not key or not equals:
-            raise UsageError(f"cannot apply change {line!r}: {word!r} is not KEY=VALUE")
-        pairs.append((key, value))
-    return pairs
-
-
-def _set_env(config: dict[str, Any], text: str, line: str) -> None:
-    added = [f"{key}={value}" for key, value in _pairs(text, line)]
-    config["Env"] = specs.merge(list(config.get("Env") or []), added, [])
-
-
-def _set_labels(config: dict[str, Any], text: str, line: str) -> None:
-    config["Labels"] = {**(config.get("Labels") or {}), **dict(_pairs(text, line))}
-
-
-def _set_ports(config: dict[str, Any], text: str, line: str) -> None:
-    ports = dict(config.get("ExposedPorts") or {})
-    for word in text.split():
-        number, _, protocol = word.partition("/")
-        if not number.isdigit() or not 0 < int(number) < 65536:
-            raise UsageError(f"cannot apply change {line!r}: {word!r} is no port")
-        ports[f"{int(number)}/{protocol or 'tcp'}"] = {}
-    config["ExposedPorts"] = ports
-
-
-def _set_command(key: str) -> Callable[[dict[str, Any], str, str], None]:
-    def change(config: dict[str, Any], text: str, line: str) -> None:
-        config[key] = _words(text, line, shell=True)
-        if key == "Entrypoint":
-            config.pop("Cmd", None)
-
-    return change
-
-
-def _set_text(key: str) -> Callable[[dict[str, Any], str, str], None]:
-    def change(config: dict[str, Any], text: str, line: str) -> None:  # noqa: ARG001
-        config[key] = text
-
-    return change
-
-
-def _set_workdir(config: dict[str, Any], text: str, line: str) -> None:  # noqa: ARG001
-    base = str(config.get("WorkingDir") or "/")
-    config["WorkingDir"] = os.path.normpath(os.path.join(base, text))
-
-
-def _set_volumes(config: dict[str, Any], text: str, line: str) -> None:
-    added: dict[str, Any] = {path: {} for path in _words(text, line, shell=False)}
-    config["Volumes"] = {**(config.get("Volumes") or {}), **added}
-
-
-def _set_onbuild(config: dict[str, Any], text: str, line: str) -> None:  # noqa: ARG001
-    config["OnBuild"] = [*(config.get("OnBuild") or []), text]
-
-
-_CHANGES: dict[str, Callable[[dict[str, Any], str, str], None]] = {
-    "CMD": _set_command("Cmd"),
-    "ENTRYPOINT": _set_command("Entrypoint"),
-    "ENV": _set_env,
-    "EXPOSE": _set_ports,
-    "LABEL": _set_labels,
-    "ONBUILD": _set_onbuild,
-    "STOPSIGNAL": _set_text("StopSignal"),
-    "USER": _set_text("User"),
-    "VOLUME": _set_volumes,
-    "WORKDIR": _set_workdir,
-}
+        found = evaluate.changed(text, config)
+        config.clear()
+        config.update(found)

@@ -14,7 +14,7 @@ from rootless.drivers import cgroup, idmap, network, snapshot
 from rootless.errors import RootlessError
 from rootless.linux import probe
 
-from . import cgroups
+from . import cgroups, sessions
 from . import facts as facts_loader
 
 TYPE_CHECKING = False
@@ -256,6 +256,7 @@ def _features(ctx: Context, facts: HostFacts) -> list[dict[str, Any]]:
         rung("close_range", facts.close_range, "else descriptors are closed one by one"),
         rung("pidfd", facts.pidfd, "processes are watched without races"),
         _delegation(facts),
+        rung("logout", *sessions.outlook(facts)),
         rung("cgroup namespace", facts.cgroup_ns, "containers see their own control group as /"),
         rung(
             "new procfs",

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rootless.facts import HostFacts
     from rootless.store.containers import Container
 
     from .context import Context
@@ -76,6 +77,25 @@ def warning(pid: int, root: str = "") -> str:
         f"this container ends when you log out: {reason}; "
         f"{plans.remedy(cgroup, uid, user, lingers=stays)} (this is said once)"
     )
+
+
+def outlook(facts: HostFacts, root: str = "") -> tuple[bool, str, str]:
+    """Whether containers outlive the caller's logout from here: (do they, why, what helps)."""
+    if not os.path.isdir(f"{root}/run/systemd/sessions"):
+        return True, "nothing ends what a session leaves running", ""
+    uid, user, stays = os.getuid(), user_name(), lingers(root)
+    cgroup = f"/user.slice/user-{uid}.slice/user@{uid}.service/app.slice"
+    if facts.cgroup_rung != "systemd":
+        cgroup = plans.own_cgroup(_text("/proc/self/cgroup") or "")
+    reason = plans.at_logout(cgroup, uid, user, plans.settings(logind_files(root)), lingers=stays)
+    if reason:
+        remedy = plans.remedy(cgroup, uid, user, lingers=stays)
+        return (
+            False,
+            f"containers end when you log out: {reason}",
+            f"for containers that outlive a logout: {remedy}",
+        )
+    return True, "you linger" if stays else "systemd-logind keeps what a session leaves", ""
 
 
 def warn(ctx: Context, container: Container) -> str:

@@ -110,7 +110,22 @@ def test_export_to_a_file(rl: World, either: str, tmp_path: Path) -> None:
 
 def test_commit_gives_the_same_tree(rl: World, box: str) -> None:
     image = f"img-{box}:1"
-    ident = rl.out("commit", "-a", "me", "-m", "why", "-c", "ENV A=b", "-c", "USER app", box, image)
+    ident = rl.out(
+        "commit",
+        "-a",
+        "me",
+        "-m",
+        "why",
+        "-c",
+        "ENV A=b",
+        "-c",
+        "USER app",
+        "-c",
+        "HEALTHCHECK --interval=7s CMD true",
+        *("-c", "WORKDIR $A", "-c", "STOPSIGNAL SIGQUIT"),
+        box,
+        image,
+    )
     try:
         script = "ls -ln /etc/new /etc/new2; ls -A /tmp /d; test ! -e /etc/group; stat -c %a /home; echo $A"
         text = rl.out("run", "--rm", "--user", "0", image, "sh", "-c", script)
@@ -121,6 +136,12 @@ def test_commit_gives_the_same_tree(rl: World, box: str) -> None:
         assert config["Author"] == "me"
         assert config["Comment"] == "why" or config["Config"]["User"] == "app"
         assert config["Config"]["Cmd"] == ["sh", "-c", CHANGE], "the command it was run with"
+        assert config["Config"]["Healthcheck"] == {
+            "Test": ["CMD-SHELL", "true"],
+            "Interval": 7 * 10**9,
+        }
+        assert config["Config"]["StopSignal"] == "SIGQUIT"
+        assert config["Config"]["WorkingDir"] == "/b", "later lines see what earlier ones set"
         assert rl.out("run", "--rm", image, "id", "-un") == "app"
     finally:
         rl("rmi", "-f", image)
@@ -159,10 +180,11 @@ def test_commit_of_a_commit(rl: World) -> None:
     ("change", "phrase"),
     [
         ("RUN x", "RUN is no instruction for --change"),
-        ("EXPOSE x", "'x' is no port"),
-        ("VOLUME [1]", "it is no JSON list of strings"),
-        ("LABEL", "LABEL needs an argument"),
-        ("ENV a='", "no closing quotation"),
+        ("EXPOSE x", "invalid containerPort: x"),
+        ("LABEL", "LABEL requires at least one argument"),
+        ("ENV a='", "looking for matching single-quote"),
+        ("STOPSIGNAL none", "none"),
+        ("HEALTHCHECK --interval=x CMD true", "invalid duration 'x' for interval"),
     ],
 )
 def test_bad_changes_make_no_image(rl: World, either: str, change: str, phrase: str) -> None:

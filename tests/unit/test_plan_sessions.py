@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from rootless.engine import sessions as looking
+from rootless.facts import HostFacts
 from rootless.plan import sessions
 
 SESSION = "/user.slice/user-1000.slice/session-3.scope"
@@ -115,3 +116,20 @@ def test_without_logind_nothing_is_said(tmp_path: Path) -> None:
     import os
 
     assert looking.warning(os.getpid(), str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize(("lingers", "usable"), [(True, True), (False, False)])
+def test_what_doctor_says_of_logging_out(tmp_path: Path, lingers: bool, usable: bool) -> None:
+    facts = HostFacts(uid=1000, gid=1000, user="ann", cgroup_rung="systemd")
+    assert looking.outlook(facts, str(tmp_path)) == (
+        True,
+        "nothing ends what a session leaves running",
+        "",
+    )
+    (tmp_path / "run/systemd/sessions").mkdir(parents=True)
+    if lingers:
+        put(tmp_path, f"/var/lib/systemd/linger/{looking.user_name()}", "")
+    found, why, remedy = looking.outlook(facts, str(tmp_path))
+    assert found == usable
+    assert ("you linger" in why) == lingers
+    assert ("enable-linger" in remedy) != lingers

@@ -13,6 +13,7 @@ and nobody matches on the text.
       NotModifiedError              not-modified       0    304
       HostError                     host               125  500
         NamespaceError              namespace          125  500
+          NotExecutedError          not-executed       125  500
         IdMapError                  id-map             125  500
         NoSpaceError                no-space           125  500
       StorageError                  storage            125  500
@@ -109,6 +110,17 @@ class NamespaceError(HostError):
     """The kernel refused a namespace."""
 
     slug = "namespace"
+
+
+class NotExecutedError(NamespaceError):
+    """A program cannot be executed; REASON says why without a verb, STATUS is a shell's: 126 or 127."""
+
+    slug = "not-executed"
+
+    def __init__(self, message: str, reason: str, status: int) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.status = status
 
 
 class IdMapError(HostError):

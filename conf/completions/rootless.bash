@@ -94,8 +94,8 @@ _rootless() {
             takes=' --filter -f --format --last -n '
             ;;
         build|'builder build'|'image build')
-            flags='--build-arg --call --check --file --iidfile --label --network --no-cache --no-cache-filter --platform --progress --pull --quiet --secret --ssh --tag --target -f -q -t --help'
-            takes=' --build-arg --call --file -f --iidfile --label --network --no-cache-filter --platform --progress --secret --ssh --tag -t --target '
+            flags='--add-host --allow --build-arg --cgroup-parent --call --check --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --file --force-rm --iidfile --label --memory --memory-swap --network --no-cache --no-cache-filter --platform --progress --pull --quiet --rm --secret --security-opt --shm-size --ssh --tag --target --ulimit -c -f -m -q -t --help'
+            takes=' --add-host --allow --build-arg --cgroup-parent --call --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --file -f --iidfile --label --memory -m --memory-swap --network --no-cache-filter --platform --progress --secret --security-opt --shm-size --ssh --tag -t --target --ulimit '
             case $prev in
                 --call) choices='build check outline targets' ;;
                 --progress) choices='auto plain tty quiet rawjson' ;;

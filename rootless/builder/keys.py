@@ -33,10 +33,8 @@ def of_image(diff_ids: Sequence[str], platform: str) -> str:
     return _key("image", list(diff_ids), platform) if diff_ids else EMPTY
 
 
-def of_run(
-    parent: str, step: RunStep, mounts: Sequence[str], epoch: str, security: str = ""
-) -> str:
-    """A command; MOUNTS are digests of what its bind mounts show."""
+def of_run(parent: str, step: RunStep, mounts: Sequence[str], epoch: str, setting: str = "") -> str:
+    """A command; MOUNTS are digests of what its bind mounts show, SETTING how it runs beside its flags."""
     return _key(
         "run",
         parent,
@@ -49,7 +47,7 @@ def of_run(
         step.network,
         step.script,
         epoch,
-        security,
+        setting,
     )
 
 

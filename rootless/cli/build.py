@@ -12,7 +12,7 @@ from rootless.engine.context import Context
 from rootless.errors import BuildError, RootlessError, UsageError
 from rootless.oci import reference as references
 
-from . import buildflags, kvfile, session
+from . import buildflags, buildrun, kvfile, session
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,6 +72,8 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
         epoch=_epoch(args, env),
         secrets=_secrets(args, env),
         agents=_agents(args, env),
+        allowed=buildrun.allowed(args),
+        run=buildrun.settings(args),
     )
     display = buildshow.display("quiet" if quiet else str(args.get("progress")), sys.stderr)
     try:

@@ -11,12 +11,23 @@ CALLS = ("build", "check", "outline", "targets")
 PROGRESS = ("auto", "plain", "tty", "quiet", "rawjson")
 
 BUILD: tuple[Row, ...] = (
+    ("add-host", "", "list", "list", "Add a line to /etc/hosts of RUN: name:address or name=address"),
+    ("allow", "", "list", "strings", "Let RUN have more: network.host, security.insecure, device[=PATH]"),
     ("build-arg", "", "list", "list", "Set a variable that the Dockerfile declares with ARG"),
+    ("cgroup-parent", "", "str", "string", "Parent control group of RUN"),
     ("call", "", "str", "string", "What to do: build, check, outline or targets", "", "build", (), CALLS),
     ("check", "", "bool", "", "Check the Dockerfile and build nothing (short for --call=check)"),
+    ("cpu-period", "", "int", "int", "Length of a CPU quota period of RUN, in microseconds"),
+    ("cpu-quota", "", "int", "int", "CPU time of RUN per period, in microseconds"),
+    ("cpu-shares", "c", "int", "int", "CPU weight of RUN relative to other containers"),
+    ("cpuset-cpus", "", "str", "string", "CPUs of RUN: 0-3 or 0,1"),
+    ("cpuset-mems", "", "str", "string", "Memory nodes of RUN: 0-3 or 0,1"),
     ("file", "f", "str", "string", "Dockerfile to build, - for stdin (default: Dockerfile in the context)"),
+    ("force-rm", "", "bool", "", "Remove containers of failed steps (none is ever left)"),
     ("iidfile", "", "str", "string", "Write the image's ID to this file"),
     ("label", "", "list", "list", "Set a label of the image"),
+    ("memory", "m", "bytes", "bytes", "Limit memory of RUN"),
+    ("memory-swap", "", "bytes", "bytes", "Limit memory and swap of RUN together; -1 for no limit"),
     ("network", "", "str", "string", "Network of RUN: default, none, host or the name of a network"),
     ("no-cache", "", "bool", "", "Do every step again"),
     ("no-cache-filter", "", "list", "strings", "Do every step of these stages again"),
@@ -24,10 +35,14 @@ BUILD: tuple[Row, ...] = (
     ("progress", "", "str", "string", "How to show progress: auto, plain, tty, quiet or rawjson", "", "auto", (), PROGRESS),
     ("pull", "", "bool", "", "Pull base images even if they are here"),
     ("quiet", "q", "bool", "", "Print nothing but the image's ID"),
+    ("rm", "", "bool", "", "Remove containers of steps (none is ever left)", "", True),
     ("secret", "", "list", "list", "Give RUN --mount=type=secret a secret: id=NAME[,src=FILE|,env=VARIABLE]"),
+    ("security-opt", "", "list", "list", "Security option of RUN, as of run"),
+    ("shm-size", "", "bytes", "bytes", "Size of /dev/shm of RUN"),
     ("ssh", "", "list", "list", "Give RUN --mount=type=ssh an agent: default or ID[=SOCKET]"),
     ("tag", "t", "list", "list", "Name the image NAME[:TAG]"),
     ("target", "", "str", "string", "Stage to build (default: the last)"),
+    ("ulimit", "", "list", "ulimit", "Set a limit of RUN: name=soft[:hard]"),
 )  # fmt: skip
 
 PRUNE: tuple[Row, ...] = (

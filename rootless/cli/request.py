@@ -167,7 +167,7 @@ def _security(request: RunRequest, args: Parsed) -> None:
     request.cap_add = list(args.get("cap_add") or ())
     request.cap_drop = list(args.get("cap_drop") or ())
     request.privileged = bool(args.get("privileged"))
-    request.security_opt = [_security_option(text) for text in args.get("security_opt") or ()]
+    request.security_opt = [security_option(text) for text in args.get("security_opt") or ()]
     request.userns = args.get("userns") or ""
     request.pid = args.get("pid") or ""
     request.ipc = args.get("ipc") or ""
@@ -175,7 +175,7 @@ def _security(request: RunRequest, args: Parsed) -> None:
     request.cgroupns = args.get("cgroupns") or ""
 
 
-def _security_option(text: str) -> str:
+def security_option(text: str) -> str:
     """The option with its separator made ``=`` and a seccomp profile's path made absolute."""
     if "=" not in text and ":" in text:
         text = text.replace(":", "=", 1)

@@ -20,7 +20,7 @@ from rootless.oci import platform as platforms
 from rootless.plan.request import RunRequest
 from rootless.store.buildcache import BuildCache
 
-from . import buildimage, buildsteps, create
+from . import buildallow, buildimage, buildsteps, create
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
 
@@ -49,6 +49,7 @@ class Options:
     policy    when base images are pulled: always, missing or never
     network   of RUN, where it does not say its own
     epoch     SOURCE_DATE_EPOCH, -1 for none
+    allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
     """
 
     def __init__(self, **values: Any) -> None:
@@ -64,6 +65,8 @@ class Options:
         self.epoch = -1
         self.secrets: Mapping[str, Secret] = {}
         self.agents: Mapping[str, str] = {}
+        self.allowed: frozenset[str] = frozenset()
+        self.run: Mapping[str, Any] = {}
         for key, value in values.items():
             setattr(self, key, value)
 
@@ -106,6 +109,7 @@ class Build:
 
     def run(self) -> str:
         """Build; the image's ID.  Raises DockerfileError, BuildError and what steps raise."""
+        buildallow.settle(self.ctx, self.options.run, self.display.warning)
         lease = self.ctx.blobs.lease()
         try:
             try:
@@ -185,6 +189,9 @@ class Build:
             made = self._image(node.image, stage).child()
         settled = evaluate.settle(stage, self.scope, made.config, made.args)
         self._warn(settled)
+        for step in settled.steps:
+            if isinstance(step, RunStep):
+                buildallow.check(self.ctx, step, self.options.allowed, self.options.network)
         steps = [step for step in settled.steps if step.kind != "meta"]
         shown = f"{stage.title} " if len(self.graph.nodes) > 1 else ""
         number = 1
@@ -197,7 +204,7 @@ class Build:
             title = f"[{shown}{number}/{len(steps) + 1}] {step.shown}"
             try:
                 ref = self._step(stage, step, made, title)
-            except BuildError as error:
+            except RootlessError as error:
                 raise self._told(error, step, made, settled) from None
             made.history.append((step.history, ref))
         made.config, made.args = settled.config, settled.args
@@ -314,14 +321,9 @@ class Build:
                 buildsteps.copy(work, directory, copied, lowers, inputs)
             )
         assert isinstance(step, RunStep)
-        for flag, asked in (
-            ("--security=insecure", step.security == "insecure"),
-            ("--device", step.devices),
-        ):
-            if asked:
-                raise UsageError(f"cannot run with {flag}: that is not there yet", exit_code=1)
         command = step
-        key = keys.of_run(made.key, step, self._mounted(step, inputs, stage), epoch)
+        setting = buildallow.setting(step, self.options.run)
+        key = keys.of_run(made.key, step, self._mounted(step, inputs, stage), epoch, setting)
         return key, lambda directory, lowers: buildsteps.run(
             work,
             directory,
@@ -396,6 +398,7 @@ class Build:
                 secrets=self.options.secrets,
                 agents=self.options.agents,
                 caches=self._cache.mounts,
+                settings=self.options.run,
                 tell=self.display.warning,
             )
         return found
@@ -472,9 +475,9 @@ class Build:
 
     # failure
 
-    def _told(self, error: BuildError, step: Step, made: Made, settled: Settled) -> BuildError:
+    def _told(self, error: RootlessError, step: Step, made: Made, settled: Settled) -> BuildError:
         """ERROR with the step's line, its last output, and an image to look into."""
-        if error.detail:
+        if isinstance(error, BuildError) and error.detail:
             return error
         where = step.instruction.line.source.excerpt(step.instruction.position, caret=False)
         hint = error.hint
@@ -483,9 +486,7 @@ class Build:
             image = self._last_good(made, settled)
             if image:
                 hint = f"the steps before it are image {image[7:19]}: rootless run --rm -it {image[7:19]} sh"
-        found = type(error).__new__(type(error))
-        BuildError.__init__(found, error.message, hint=hint, exit_code=1, detail=where)
-        return found
+        return BuildError(error.message, hint=hint, detail=where)
 
     def _last_good(self, made: Made, settled: Settled) -> str:
         if not made.refs:

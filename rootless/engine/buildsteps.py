@@ -7,7 +7,7 @@ import os
 from rootless import jsonc
 from rootless.builder.copying import CONTEXT
 from rootless.builder.steps import CopyStep, MkdirStep, RunStep
-from rootless.errors import BuildError
+from rootless.errors import BuildError, NotExecutedError
 from rootless.plan import idmap, launch
 from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
@@ -15,7 +15,7 @@ from rootless.plan.request import RunRequest
 from rootless.runtime import realm
 from rootless.store import ownership, worker
 
-from . import attach, hostfiles, join, rootfs, start
+from . import attach, buildallow, cgroups, hostfiles, join, rootfs, start
 from .buildlayers import WORKER, clean_stubs
 from .buildmounts import Mounts
 
@@ -39,9 +39,20 @@ class Inputs:
 
     context, ignored  the build context and the patterns of its ignore file
     lowers            trees of a stage or image by the name that --from gives
+    settings          of every RUN, as a request has them: limits, hosts, the size of /dev/shm ...
     """
 
-    __slots__ = ("agents", "caches", "context", "ignored", "lowers", "network", "secrets", "tell")
+    __slots__ = (
+        "agents",
+        "caches",
+        "context",
+        "ignored",
+        "lowers",
+        "network",
+        "secrets",
+        "settings",
+        "tell",
+    )
 
     def __init__(
         self,
@@ -53,6 +64,7 @@ class Inputs:
         secrets: Mapping[str, Secret],
         agents: Mapping[str, str],
         caches: str = "",
+        settings: Mapping[str, Any],
         tell: Callable[[str], None],
     ) -> None:
         self.context = context
@@ -62,6 +74,7 @@ class Inputs:
         self.secrets = secrets
         self.agents = agents
         self.caches = caches
+        self.settings = settings
         self.tell = tell
 
 
@@ -96,6 +109,9 @@ def run(
         workdir=step.cwd,
         hostname=HOSTNAME,
         auto_remove=True,
+        privileged=step.security == "insecure",
+        devices=[(path, path, "rwm") for path in buildallow.devices(step)],
+        **inputs.settings,
     )
     default = str(ctx.settings.get("network.default"))
     request.network = "default" if default == "auto" else default
@@ -117,6 +133,9 @@ def run(
         mounts.add(step, request)
         attach.settle(ctx, request, inputs.tell)
         status = _contained(work, directory, request, lowers, mounts, output)
+    except NotExecutedError as error:
+        output(f"{error.reason}\n".encode())
+        raise RunFailed(step.argv, error.status) from None
     finally:
         mounts.close()
     clean_stubs(f"{directory}/upper", lowers, mounts.destinations)
@@ -167,6 +186,8 @@ def _contained(
     place = _place(work, record, request, directory, lowers)
     mounts.place(place)
     attach.plan(ctx, f"build-{record['id'][:12]}", record, request, place)
+    if request.limits:
+        start.control_group(ctx, record, request, place)
     spec = specs.build_spec(request, ImageConfig(), ctx.facts, place)
     ops = launch.build_tape(spec, place, ctx.facts)
     os.makedirs(place.run_dir, 0o700, exist_ok=True)
@@ -194,6 +215,8 @@ def _contained(
         _until_dead(pid)
         work.ended(pid)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        if place.cgroup is not None:
+            cgroups.drop(ctx, cgroups.left_by(ctx, record["id"]))
     return status if status >= 0 else 128 - status
 
 

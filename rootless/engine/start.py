@@ -35,7 +35,7 @@ def build_spec(
 ) -> dict[str, Any]:
     """The OCI runtime spec of a container, as it would be started now."""
     place = placement(ctx, record, request)
-    _control_group(ctx, record, request, place)
+    control_group(ctx, record, request, place)
     return specs.build_spec(request, image, ctx.facts, place)
 
 
@@ -94,9 +94,10 @@ def placement(
     return place
 
 
-def _control_group(
+def control_group(
     ctx: Context, record: dict[str, Any], request: RunRequest, place: Placement, name: str = ""
 ) -> None:
+    """Put into PLACE the container's group, where there is one."""
     wanted = str(ctx.settings.get("cgroup.driver"))
     if wanted == "none" or (wanted == "auto" and ctx.facts.cgroup_mode != "unified"):
         return
@@ -134,7 +135,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
         linking.require(ctx, container, request)
     place = placement(ctx, record, request)
     attach.plan(ctx, container.name, record, request, place)
-    _control_group(ctx, record, request, place, container.name)
+    control_group(ctx, record, request, place, container.name)
     if netmode.is_own(request.network):
         from . import ownnet
 

@@ -16,7 +16,7 @@ import errno
 import fcntl
 import os
 
-from rootless.errors import HostError, NamespaceError, NoSpaceError
+from rootless.errors import HostError, NamespaceError, NoSpaceError, NotExecutedError
 from rootless.linux import proc, spawn
 from rootless.plan import launch, tape
 
@@ -166,7 +166,7 @@ def play(libexec: str, program: bytes, what: str, fds: Mapping[int, int]) -> int
     """Play a tape until it executes a program or ends; the pid to wait for (ours to reap).
 
     WHAT ends the sentence "cannot ..." if it fails; FDS maps further descriptors of the player to
-    ours.  Raises NamespaceError with the launcher's reason.
+    ours.  Raises NamespaceError with the launcher's reason, NotExecutedError where the program is the reason.
     """
     launcher, pid, number, failure, _ = _play(libexec, program, fds)
     if pid:
@@ -174,7 +174,9 @@ def play(libexec: str, program: bytes, what: str, fds: Mapping[int, int]) -> int
     if number == errno.ENOSPC:
         raise NoSpaceError(f"cannot {what}: {failure}")
     if failure:
-        os.waitpid(pid or launcher, 0)
+        status = os.waitstatus_to_exitcode(os.waitpid(pid or launcher, 0)[1])
+        if status in (126, 127):
+            raise NotExecutedError(f"cannot {what}: {failure}", failure, status)
         raise NamespaceError(f"cannot {what}: {failure}")
     return pid or launcher
 

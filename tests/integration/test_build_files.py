@@ -256,7 +256,6 @@ def test_what_is_mounted_leaves_no_trace(world: World, ctx: Path) -> None:
         "ADD https://example.invalid/x /x",
         "ADD git@example.invalid:x/y.git /x",
         "ADD --checksum=sha256:00 Dockerfile /x",
-        "RUN --security=insecure true",
         "RUN --device=vendor.com/gpu true",
         "RUN --mount=type=cache,target=/c,from=other true",
     ],

@@ -51,11 +51,11 @@ RUN apt-get install -y -qq python3-pip python3-venv >/dev/null
 RUN useradd --system web
 WORKDIR /srv
 COPY requirements.txt .
-RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=ca <<EOF
+RUN --mount=type=cache,target=/var/cache/pip --mount=type=secret,id=ca <<EOF
 	set -e
 	python3 -m venv /venv
 	if [ -s /run/secrets/ca ]; then export PIP_CERT=/run/secrets/ca; fi
-	/venv/bin/pip install -q --disable-pip-version-check -r requirements.txt
+	/venv/bin/pip install -q --cache-dir=/var/cache/pip --disable-pip-version-check -r requirements.txt
 EOF
 COPY --chown=web app.py .
 FROM python AS web

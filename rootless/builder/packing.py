@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-import zlib
 
-from rootless.store import changes, files, ownership, treecopy
+from rootless.store import changes, compress, files, ownership, treecopy
 from rootless.store.packer import Packer, add_change
 from rootless.store.tarwriter import TarWriter
 
@@ -20,12 +19,11 @@ _PIECE = 1 << 18
 class Blob:
     """Where an archive's bytes go: hashed, compressed, hashed again, written to descriptor FD."""
 
-    def __init__(self, fd: int, level: int) -> None:
+    def __init__(self, fd: int, compression: str) -> None:
         self._fd = fd
         self._inner = hashlib.sha256()
         self._outer = hashlib.sha256()
-        # No name and no time in the header: the same bytes for the same input.
-        self._gzip = zlib.compressobj(level, zlib.DEFLATED, 31)
+        self._compressor = compress.compressor(compression)
         self._parts: list[bytes] = []
         self._waiting = 0
         self.size = self.total = 0
@@ -43,7 +41,7 @@ class Blob:
         self._parts, self._waiting = [], 0
         self.total += len(data)
         self._inner.update(data)
-        self._out(self._gzip.compress(data))
+        self._out(self._compressor.compress(data))
 
     def _out(self, data: bytes) -> None:
         if data:
@@ -54,7 +52,7 @@ class Blob:
     def close(self) -> dict[str, Any]:
         """End the blob: its diff ID, digest and sizes."""
         self.flush()
-        self._out(self._gzip.flush())
+        self._out(self._compressor.flush())
         return {
             "diff_id": f"sha256:{self._inner.hexdigest()}",
             "digest": f"sha256:{self._outer.hexdigest()}",
@@ -82,6 +80,18 @@ def _not_after(info: os.stat_result, epoch: int) -> os.stat_result:
     return os.stat_result((*plain[:8], epoch, *plain[9:]), named)
 
 
+def export(options: dict[str, list[str]]) -> dict[str, Any]:
+    """The whole root as one archive to descriptor 1, with what is recorded of owners."""
+    lowers = options.get("lower", [])
+    journals = [*options.get("journal", []), *map(ownership.journal_of, lowers)]
+    records = ownership.Records(journals, active=ownership.one_id(), lowers=lowers)
+    packer = _Timed(nanoseconds=False, records=records)
+    packer.epoch = int(options["epoch"][0])
+    root = os.open(options["root"][0], os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    packer.content(root, b"")
+    return packer.close()
+
+
 def pack(options: dict[str, list[str]]) -> dict[str, Any]:
     """Pack the writable layer that OPTIONS name; {} where it changed nothing."""
     upper_path, lowers = options["upper"][0], options.get("lower", [])
@@ -90,7 +100,7 @@ def pack(options: dict[str, list[str]]) -> dict[str, Any]:
     records = ownership.Records(journals, active=ownership.one_id(), lowers=lowers)
     upper = os.open(upper_path, treecopy.DIRECTORY)
     lower = changes.open_lower(lowers, marks=marks, records=records)
-    blob = Blob(1, int(options["level"][0]))
+    blob = Blob(1, options["compression"][0])
     packer = _Timed(nanoseconds=False, records=records)
     packer.epoch = int(options["epoch"][0])
     packer.tar = TarWriter(blob.write, nanoseconds=False)

@@ -3,11 +3,12 @@
     copy --root=DIRECTORY --journal=FILE   copy into the root as the JSON on descriptor 0 says
     digest                                 the digest of what a COPY chooses, as the same JSON says
     pack OPTIONS                           a writable layer as a layer's blob, to descriptor 1
+    export --root=DIRECTORY OPTIONS        all of the root as a tar archive, to descriptor 1
 
 The JSON: {"sources": [{"root", "title", "paths", "ignored"}], "inline": [[name, content]], "dest", "chown",
 "chmod", "excludes", "parents", "unpack"} or {"mkdir": path, "chown"}.  Pack takes --upper, --lower (several,
-topmost first), --format, --whole, --marks, --journal, --epoch and --level.  The result is one line of JSON on
-descriptor 3.
+topmost first), --format, --whole, --marks, --journal, --epoch, --compression and --site (where a library for it
+may be); export --lower, --journal and --epoch.  The result is one line of JSON on descriptor 3.
 """
 
 from __future__ import annotations
@@ -155,10 +156,17 @@ def _inline(root: Root, wanted: dict[str, Any], owner: tuple[int, int], mode: in
 def _pack(options: dict[str, list[str]]) -> dict[str, Any]:
     from rootless.builder.packing import pack
 
+    sys.path += options.get("site", [])
     return pack(options)
 
 
-VERBS = {"copy": _copy, "digest": _digest, "pack": _pack}
+def _export(options: dict[str, list[str]]) -> dict[str, Any]:
+    from rootless.builder.packing import export
+
+    return export(options)
+
+
+VERBS = {"copy": _copy, "digest": _digest, "pack": _pack, "export": _export}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

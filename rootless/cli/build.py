@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.builder import parser
-from rootless.engine import build, buildcontext
+from rootless.builder import outputs, parser
+from rootless.engine import build, buildcontext, buildoutput
 from rootless.engine.buildmounts import Secret
 from rootless.engine.context import Context
 from rootless.errors import BuildError, RootlessError, UsageError
-from rootless.oci import reference as references
 
 from . import buildflags, buildrun, kvfile, session
 
@@ -59,8 +58,14 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
 
     ctx = Context.load(env)
     quiet = bool(args.get("quiet")) or args.get("progress") == "quiet"
+    tags = [buildoutput.tag(text) for text in args.get("tag") or ()]
+    outs = outputs.parse_all(
+        args.get("output") or (), load=bool(args.get("load")), push=bool(args.get("push"))
+    )
+    buildoutput.check(outs, tags, stdout_is_terminal=os.isatty(1))
     options = build.Options(
-        tags=[_tag(text) for text in args.get("tag") or ()],
+        tags=tags,
+        outputs=outs,
         target=str(args.get("target") or ""),
         build_args=_build_args(args, env),
         labels=kvfile.labels((), args.get("label") or ()),
@@ -82,7 +87,7 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
         image_id = build.Build(ctx, file, context, options, display, pull).run()
     finally:
         display.close()
-    if args.get("iidfile"):
+    if args.get("iidfile") and image_id:
         try:
             with open(str(args.get("iidfile")), "w", encoding="ascii") as out:
                 out.write(image_id)
@@ -90,7 +95,7 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
             raise BuildError(
                 f"cannot write {args.get('iidfile')}: {os.strerror(error.errno or 0).lower()}"
             ) from None
-    if quiet:
+    if quiet and image_id and not any(output.dest == outputs.STDOUT for output in outs):
         sys.stdout.write(f"{image_id}\n")
     return 0
 
@@ -104,13 +109,6 @@ def _remarks(file: Dockerfile, display: Any, options: Any) -> None:
         display.warning(f"{one.rule}: {one.message} (line {one.position.line})")
     if found and checks.settings(file).error:
         raise BuildError("cannot build: lint violation found for rules", detail=found[0].excerpt)
-
-
-def _tag(text: str) -> str:
-    reference = references.parse(text)
-    if reference.digest:
-        raise UsageError(f"invalid tag {text!r}: it has a digest")
-    return str(reference.with_default_tag().familiar())
 
 
 def _build_args(args: Parsed, env: Mapping[str, str]) -> dict[str, str]:

@@ -13,16 +13,19 @@ from concurrent.futures import Future
 
 from rootless.builder import evaluate, keys
 from rootless.builder import graph as graphs
+from rootless.builder.outputs import Output
 from rootless.builder.steps import CopyStep, MkdirStep, RunStep
 from rootless.builder.tree import Digests, Tree, digest
 from rootless.errors import BuildError, RootlessError, UsageError
 from rootless.oci import platform as platforms
 from rootless.plan.request import RunRequest
+from rootless.store import compress
 from rootless.store.buildcache import BuildCache
 
 from . import buildallow, buildimage, buildsteps, create
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
+from .buildoutput import Exporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -49,6 +52,7 @@ class Options:
     policy    when base images are pulled: always, missing or never
     network   of RUN, where it does not say its own
     epoch     SOURCE_DATE_EPOCH, -1 for none
+    outputs   what is made of the result
     allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
     """
 
@@ -63,6 +67,7 @@ class Options:
         self.network = ""
         self.platform = ""
         self.epoch = -1
+        self.outputs: Sequence[Output] = (Output(),)
         self.secrets: Mapping[str, Secret] = {}
         self.agents: Mapping[str, str] = {}
         self.allowed: frozenset[str] = frozenset()
@@ -94,7 +99,9 @@ class Build:
         self.graph = graphs.Graph(file, self.scope)
         self._target = self.graph.target(options.target)
         self._cache = BuildCache(ctx.paths)
-        self._work = Workspace(ctx, options.epoch)
+        rewritten = all(output.rewrite is not False for output in options.outputs)
+        self._epoch = options.epoch if rewritten else -1
+        self._work = Workspace(ctx, self._epoch, _compression(options.outputs))
         name = context.directory.replace("%", "%25").replace("/", "%")[-200:]
         self._digests = Digests(f"{self._cache.directory}/files/{name}" if name else "")
         self._tree: Tree | None = None
@@ -139,20 +146,15 @@ class Build:
         return image_id
 
     def _export(self, made: Made) -> str:
-        vertex = self.display.begin("exporting to image")
         if self.options.labels:
             labels = {**(made.config.get("Labels") or {}), **self.options.labels}
             made = made.child()
             made.config = {**made.config, "Labels": labels}
-        try:
-            image_id = buildimage.store(self.ctx, made, self.options.epoch, self.options.tags)
-        except RootlessError as error:
-            self.display.end(vertex, error=error.message)
-            raise
-        lines = [f"writing image {image_id}", *(f"naming to {name}" for name in self.options.tags)]
-        self.display.output(vertex, "".join(f"{line}\n" for line in lines).encode())
-        self.display.end(vertex)
-        return image_id
+        options = self.options
+        exporter = Exporter(
+            self.ctx, self._work, self.display, options.outputs, options.tags, options.epoch
+        )
+        return exporter.run(made)
 
     # stages
 
@@ -262,7 +264,7 @@ class Build:
         if not platforms.matches(wanted, have):
             raise BuildError(f"cannot build on image {name}: it is for {have}, not for {wanted}")
         refs = [
-            Ref({"diff_id": diff_id, "layer": layer, "created": record.created})
+            Ref({"diff_id": diff_id, "layer": layer, "created": record.created, "base": True})
             for diff_id, layer in zip(record.diff_ids, record.layers)
         ]
         config = dict(record.config.get("config") or {})
@@ -306,7 +308,7 @@ class Build:
         self, step: Step, made: Made, stage: Stage, begin: Callable[[], Vertex]
     ) -> tuple[str, Do]:
         """The step's key, and what does it in (directory, lower trees)."""
-        epoch = str(self.options.epoch) if self.options.epoch >= 0 else ""
+        epoch = str(self._epoch) if self._epoch >= 0 else ""
         inputs = self._inputs_of(stage)
         work = self._work
         if isinstance(step, MkdirStep):
@@ -507,6 +509,14 @@ def _last_lines(vertex: Vertex) -> str:
     if not lines:
         return ""
     return "\n".join(["------", f" > {vertex.name}:", *lines, "------", ""])
+
+
+def _compression(outputs: Sequence[Output]) -> str:
+    """How layers are packed: as the first image wants them."""
+    for output in outputs:
+        if output.has_image:
+            return compress.spec(output.compression.kind, output.compression.level)
+    return ""
 
 
 def own_platform(ctx: Context, wanted: str) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 
 from rootless import jsonc
+from rootless.builder.outputs import Compression
 from rootless.oci import descriptor as descriptors
 from rootless.oci import media_types
 
-from .commit import _as_oci, now
+from .commit import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .buildlayers import Ref
@@ -93,21 +94,76 @@ def document(made: Made, epoch: int) -> dict[str, Any]:
     return out
 
 
+class Form:
+    """How an image is written: compression of its layers, Docker's media types, annotations of its manifest."""
+
+    __slots__ = ("annotations", "compression", "docker")
+
+    def __init__(
+        self,
+        compression: Compression | None = None,
+        annotations: Mapping[str, str] | None = None,
+        *,
+        docker: bool = False,
+    ) -> None:
+        self.compression = compression or Compression()
+        self.annotations = dict(annotations or {})
+        self.docker = docker
+
+
+class Image:
+    """An image whose blobs are all there, without a name yet: its ID and its manifest's descriptor."""
+
+    __slots__ = ("config", "descriptor", "manifest")
+
+    def __init__(
+        self, descriptor: dict[str, Any], manifest: dict[str, Any], config: dict[str, Any]
+    ):
+        self.descriptor = descriptor
+        self.manifest = manifest
+        self.config = config
+
+    @property
+    def id(self) -> str:
+        """Digest of the config blob."""
+        return str(self.manifest["config"]["digest"])
+
+
+def assemble(ctx: Context, made: Made, epoch: int, form: Form) -> Image:
+    """Write the image's config and manifest; layers that are not in the FORM wanted are compressed anew."""
+    from . import buildconvert
+
+    config = document(made, epoch)
+    data = jsonc.dumps(config, sort_keys=True).encode()
+    digest, size = ctx.blobs.ingest(data)
+    records = [ref.record for ref in made.refs if ref.record["diff_id"]]
+    layers = buildconvert.layers(ctx, records, form.compression)
+
+    def typed(kind: str) -> str:
+        return media_types.as_docker(kind) if form.docker else kind
+
+    manifest: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": typed(media_types.OCI_MANIFEST),
+        "config": descriptors.make(typed(media_types.OCI_CONFIG), digest, size),
+        "layers": [{**layer, "mediaType": typed(layer["mediaType"])} for layer in layers],
+    }
+    if form.annotations:
+        manifest["annotations"] = dict(sorted(form.annotations.items()))
+    digest, size = ctx.blobs.ingest(jsonc.dumps(manifest).encode())
+    found = descriptors.make(typed(media_types.OCI_MANIFEST), digest, size)
+    return Image(found, manifest, config)
+
+
+def name(ctx: Context, image: Image, names: Sequence[str]) -> None:
+    """Put the image into the store under NAMES, or without one."""
+    record = ctx.images.put(image.descriptor, names[0] if names else "")
+    for more in names[1:]:
+        ctx.images.tag(record.id, more)
+
+
 def store(ctx: Context, made: Made, epoch: int, names: Sequence[str] = ()) -> str:
     """Put the image into the store under NAMES; its ID.  Nothing is named before all of it is there."""
-    config = document(made, epoch)
-    digest, size = ctx.blobs.ingest(jsonc.dumps(config, sort_keys=True).encode())
-    layers = [_as_oci(ref.record["layer"]) for ref in made.refs if ref.record["diff_id"]]
-    manifest = {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_MANIFEST,
-        "config": descriptors.make(media_types.OCI_CONFIG, digest, size),
-        "layers": layers,
-    }
-    digest, size = ctx.blobs.ingest(jsonc.dumps(manifest).encode())
-    record = ctx.images.put(
-        descriptors.make(media_types.OCI_MANIFEST, digest, size), names[0] if names else ""
-    )
-    for name in names[1:]:
-        ctx.images.tag(record.id, name)
-    return str(record.id)
+    image = assemble(ctx, made, epoch, Form())
+    name(ctx, image, names)
+    return image.id

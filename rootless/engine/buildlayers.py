@@ -18,7 +18,7 @@ from rootless.errors import RootlessError
 from rootless.linux import proc
 from rootless.oci import descriptor as descriptors
 from rootless.oci import media_types
-from rootless.store import changes, files, treecopy, whiteouts, worker
+from rootless.store import changes, compress, files, treecopy, unpack, whiteouts, worker
 from rootless.store import ownership as recorded
 from rootless.store.claims import is_locked
 
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
     from .context import Context
 
-LEVEL = 1  # gzip's fastest: a layer is read far less often than it is built
 WORKER = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "builder", "worker.py"
 )
@@ -81,11 +80,12 @@ class Ref:
 class Workspace:
     """Where a build's layers are made; nothing is there until the first is."""
 
-    def __init__(self, ctx: Context, epoch: int = -1) -> None:
+    def __init__(self, ctx: Context, epoch: int = -1, compression: str = "") -> None:
         from concurrent.futures import ThreadPoolExecutor
 
         self.ctx = ctx
         self.epoch = epoch
+        self.compression = compression or compress.spec("gzip")
         self.directory = ""
         self._lock_fd = -1
         self._count = 0
@@ -237,7 +237,8 @@ class Workspace:
             f"--format={driver.layer_format(ctx.facts)}",
             f"--journal={directory}/{recorded.JOURNAL}",
             f"--epoch={self.epoch}",
-            f"--level={LEVEL}",
+            f"--compression={self.compression}",
+            *(f"--site={path}" for path in self._sites()),
             *(f"--lower={path}" for path in lowers),
         ]
         if driver.name == "copy":
@@ -254,13 +255,18 @@ class Workspace:
             digest = writer.commit()
         finally:
             writer.abort()
-        layer = descriptors.make(media_types.OCI_LAYER_GZIP, digest, found["size"])
+        kind = media_types.of_layer(self.compression.partition(":")[0])
         return {
             "diff_id": found["diff_id"],
-            "layer": layer,
+            "layer": descriptors.make(kind, digest, found["size"]),
+            "compression": self.compression,
             "entries": found["entries"],
             "total": found["total"],
         }
+
+    def _sites(self) -> list[str]:
+        """Import paths that a worker needs for the compression."""
+        return unpack.accelerators() if self.compression.startswith("zstd") else []
 
     # using layers
 

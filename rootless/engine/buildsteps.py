@@ -235,8 +235,14 @@ def _beside(
     wanted: dict[str, Any],
     views: Sequence[tuple[str, Sequence[str]]] = (),
     verb: str = "copy",
+    *,
+    words: Sequence[str] = (),
+    sink: int = -1,
 ) -> dict[str, Any]:
-    """Have a worker do WANTED in a root over LOWERS; VIEWS are (mount point, trees) it can look into."""
+    """Have a worker do WANTED in a root over LOWERS; VIEWS are (mount point, trees) it can look into.
+
+    WORDS are further options of the worker, SINK is where it writes an archive to.
+    """
     ctx = work.ctx
     tree, assembly = work.assemble(directory, lowers)
     outer, inner = list(assembly.outer), list(assembly.inner)
@@ -244,7 +250,7 @@ def _beside(
         more, before = _view(work, merged, below)
         outer, inner = [*more, *outer], [*before, *inner]
     argv = worker.command(
-        WORKER, verb, f"--root={tree.merged}", f"--journal={directory}/{ownership.JOURNAL}"
+        WORKER, verb, f"--root={tree.merged}", f"--journal={directory}/{ownership.JOURNAL}", *words
     )
     ids = rootfs.ids_of(ctx, {"map_key": _map_key(ctx)}, RunRequest())
     fd = realm.memfd("request", jsonc.dumps(wanted).encode())
@@ -255,7 +261,9 @@ def _beside(
         )
 
     try:
-        return worker.run(argv, begin, "", "copy files", {0: fd})
+        return worker.run(
+            argv, begin, "", f"{verb} files", {0: fd, **({1: sink} if sink >= 0 else {})}
+        )
     finally:
         os.close(fd)
 
@@ -341,6 +349,12 @@ def content(work: Workspace, step: CopyStep, inputs: Inputs) -> str:
     wanted = copy_request(step, root, ())
     found = _beside(work, directory, [], wanted, views, "digest")
     return str(found["digest"])
+
+
+def export(work: Workspace, lowers: Sequence[str], epoch: int, sink: int) -> None:
+    """Write what a container on LOWERS would see as a tar archive to the descriptor SINK."""
+    words = [f"--epoch={epoch}", *(f"--lower={path}" for path in lowers)]
+    _beside(work, work.step(), lowers, {}, verb="export", words=words, sink=sink)
 
 
 def mkdir(work: Workspace, directory: str, step: MkdirStep, lowers: Sequence[str]) -> None:

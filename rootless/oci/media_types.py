@@ -33,6 +33,25 @@ LAYERS = (
 ACCEPTED = (*MANIFESTS, *INDEXES)
 
 
+def of_layer(compression: str) -> str:
+    """The OCI media type of a layer that is stored as gzip, zstd or uncompressed."""
+    return OCI_LAYER if compression == "uncompressed" else f"{OCI_LAYER}+{compression}"
+
+
+def as_docker(media_type: str) -> str:
+    """Docker's word for an OCI manifest, config or layer; other types stay."""
+    return _DOCKERS.get(media_type, media_type)
+
+
+_DOCKERS = {
+    OCI_INDEX: DOCKER_LIST,
+    OCI_MANIFEST: DOCKER_MANIFEST,
+    OCI_CONFIG: DOCKER_CONFIG,
+    OCI_LAYER: DOCKER_LAYER,
+    OCI_LAYER_GZIP: DOCKER_LAYER_GZIP,
+}
+
+
 def is_foreign(media_type: str) -> bool:
     """Whether a layer may not be distributed: it is fetched from elsewhere, which is not supported."""
     return ".nondistributable." in media_type or ".foreign." in media_type

@@ -95,7 +95,10 @@ def fetch(transport: Asker, asked: Challenge, scope: str) -> str:
         response = transport.ask_token(realm, query)
     else:
         separator = "&" if "?" in realm else "?"
-        response = transport.ask_token(realm + separator + urlencode(query), None)
+        # Several scopes are several parameters here, and words of one in the OAuth2 form.
+        rest = [(key, value) for key, value in query.items() if key != "scope"]
+        several = urlencode([*(("scope", one) for one in scope.split()), *rest])
+        response = transport.ask_token(realm + separator + several, None)
     try:
         body = response.read(MAX_ANSWER)
     except (urllib3.exceptions.HTTPError, OSError) as error:

@@ -22,7 +22,7 @@ from .proxies import is_loopback, proxy_for
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import Any
     from urllib.parse import SplitResult
 
@@ -38,7 +38,7 @@ CONNECT_TIMEOUT = 15.0
 READ_TIMEOUT = 60.0
 _WORTH_DRAINING = 1 << 16
 _REDIRECTS = (301, 302, 303, 307, 308)
-_RETRIED = (429, 500, 502, 503, 504)
+RETRIED = (429, 500, 502, 503, 504)
 
 
 class Transport:
@@ -85,6 +85,45 @@ class Transport:
             return response
         self.release(response)
         return self._send(path, {**headers, **self._answer(challenge, scope)})
+
+    def send(
+        self,
+        method: str,
+        target: str,
+        scope: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: Callable[[], Any] | None = None,
+        retry: bool = True,
+    ) -> Any:
+        """Any other request: to a path of the registry or a URL that it gave; BODY gives the body anew.
+
+        RETRY: the same request may be made again where its connection broke, or the server was busy.  Any
+        status may come back; raises as get() does.
+        """
+        if not self._scheme:
+            self.release(self.get("/v2/", scope))
+        parts = self._split(urljoin(f"{self._scheme}://{self.host}", target))
+        url, ours = parts.geturl(), (parts.scheme, parts.netloc) == (self._scheme, self.host)
+        secure = parts.scheme == "https" or (
+            parts.scheme == "http" and self._plain_allowed(parts.netloc)
+        )
+        if not secure or not parts.netloc or (self._scheme == "https" and parts.scheme != "https"):
+            raise RegistryError(
+                f"cannot follow {self.domain} to {url[:200]!r}: it is not an HTTPS URL"
+            )
+        known = self._authorization(scope) if ours else {}
+        retries = RETRIES if retry else 0
+        given = {**(headers or {}), **known}
+        response = self._attempt(method, url, given, body=body, retries=retries)
+        if response.status != 401 or not ours:
+            return response
+        challenge = tokens.challenge(response.headers.get_all("WWW-Authenticate") or [])
+        if not challenge or (known and self._basic):
+            return response
+        self.release(response)
+        given = {**(headers or {}), **self._answer(challenge, scope)}
+        return self._attempt(method, url, given, body=body, retries=retries)
 
     def release(self, response: Any) -> None:
         """Give the connection back; what is left of the body is read only if it is little."""
@@ -223,15 +262,19 @@ class Transport:
         url: str,
         headers: Mapping[str, str],
         fields: Mapping[str, str] | None = None,
+        body: Callable[[], Any] | None = None,
+        retries: int = RETRIES,
     ) -> Any:
         """One request with retries, its answer whatever it is; raises Unreachable."""
         host = urlsplit(url).netloc
         options: dict[str, Any] = {"headers": {"User-Agent": f"rootless/{__version__}", **headers}}
         if fields is not None:
             options.update(fields=dict(fields), encode_multipart=False)
-        for attempt in range(RETRIES + 1):
+        for attempt in range(retries + 1):
             self.wait(0)
             pause = BACKOFF * 2**attempt
+            if body is not None:
+                options["body"] = body()
             try:
                 response = self._pool(url).request(
                     method, url, preload_content=False, redirect=False, **options
@@ -242,11 +285,11 @@ class Transport:
                 ) from None
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 failed = failures.unreachable(host, error)
-                if attempt == RETRIES or not failed.worth_retrying:
+                if attempt == retries or not failed.worth_retrying:
                     raise failed from None
             else:
                 told = _retry_after(response)
-                if response.status not in _RETRIED or attempt == RETRIES or told > MAX_WAIT:
+                if response.status not in RETRIED or attempt == retries or told > MAX_WAIT:
                     with self._lock:
                         self._live.add(response)
                     return response

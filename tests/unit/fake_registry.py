@@ -62,10 +62,12 @@ class FakeRegistry:
                 if "Content-Length" not in answer.headers:
                     self.send_header("Content-Length", str(len(answer.body)))
                 self.end_headers()
+                if self.command == "HEAD":
+                    return
                 self.wfile.write(answer.body if answer.cut is None else answer.body[: answer.cut])
                 self.close_connection = self.close_connection or answer.cut is not None
 
-            do_GET = do_POST = _do
+            do_GET = do_POST = do_HEAD = do_PUT = do_PATCH = _do
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

@@ -289,7 +289,7 @@ complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l n
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l no-cache -d 'Do every step again'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l no-cache-filter -r -d 'Do every step of these stages again'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l output -s o -r -F -d 'What to make: a directory, - or type=...[,KEY=VALUE] (default: an image in the store)'
-complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l platform -r -d 'Platform to build for; only this machine\'s own'
+complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l platform -r -d 'Platforms to build for, as linux/arm64; of several an index is made'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l progress -r -a 'auto plain tty quiet rawjson' -d 'How to show progress: auto, plain, tty, quiet or rawjson'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l pull -d 'Pull base images even if they are here'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l push -d 'Push the image to its registry (short for --output=type=registry)'

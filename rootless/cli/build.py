@@ -6,7 +6,7 @@ import os
 import sys
 
 from rootless.builder import outputs, parser
-from rootless.engine import build, buildcontext, buildoutput
+from rootless.engine import build, buildcontext, buildoutput, buildplatforms
 from rootless.engine.buildmounts import Secret
 from rootless.engine.context import Context
 from rootless.errors import BuildError, RootlessError, UsageError
@@ -84,7 +84,7 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
     try:
         pull = session.puller(ctx, quiet=quiet)
         _remarks(file, display, options)
-        image_id = build.Build(ctx, file, context, options, display, pull).run()
+        image_id = _built(ctx, file, context, options, display, pull)
     finally:
         display.close()
     if args.get("iidfile") and image_id:
@@ -98,6 +98,37 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
     if quiet and image_id and not any(output.dest == outputs.STDOUT for output in outs):
         sys.stdout.write(f"{image_id}\n")
     return 0
+
+
+def _built(
+    ctx: Context,
+    file: Dockerfile,
+    context: BuildContext,
+    options: build.Options,
+    display: Any,
+    pull: Any,
+) -> str:
+    """The image's ID; for several platforms the digest of an index of their images."""
+    wanted = buildplatforms.wanted(ctx, options.platform)
+    if len(wanted) == 1:
+        return build.Build(ctx, file, context, options, display, pull).run()
+    if any(one.kind != "image" or one.push or one.names for one in options.outputs):
+        raise UsageError(
+            "cannot make this output of several platforms: that is not there yet, only images in the store",
+            hint="build for one platform at a time",
+        )
+    tags, options.tags, options.several = options.tags, [], True
+    images = {}
+    before = {record.id for record in ctx.images.list()}
+    lease = ctx.blobs.lease()
+    try:
+        for options.platform in wanted:
+            one = build.Build(ctx, file, context, options, display, pull)
+            images[options.platform] = one.run()
+        return buildplatforms.name_all(ctx, images, tags, options.epoch, before)
+    finally:
+        if lease is not None:
+            os.close(lease)
 
 
 def _remarks(file: Dockerfile, display: Any, options: Any) -> None:

@@ -33,7 +33,7 @@ BUILD: tuple[Row, ...] = (
     ("no-cache", "", "bool", "", "Do every step again"),
     ("no-cache-filter", "", "list", "strings", "Do every step of these stages again"),
     ("output", "o", "list", "list", "What to make: a directory, - or type=...[,KEY=VALUE] (default: an image in the store)"),
-    ("platform", "", "str", "string", "Platform to build for; only this machine's own"),
+    ("platform", "", "str", "string", "Platforms to build for, as linux/arm64; of several an index is made"),
     ("progress", "", "str", "string", "How to show progress: auto, plain, tty, quiet or rawjson", "", "auto", (), PROGRESS),
     ("pull", "", "bool", "", "Pull base images even if they are here"),
     ("push", "", "bool", "", "Push the image to its registry (short for --output=type=registry)"),

@@ -22,7 +22,7 @@ from rootless.plan.request import RunRequest
 from rootless.store import compress
 from rootless.store.buildcache import BuildCache
 
-from . import buildallow, buildimage, buildsteps, create
+from . import buildallow, buildimage, buildplatforms, buildsteps, create
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
 from .buildoutput import Exporter
@@ -51,6 +51,7 @@ class Options:
     no_cache  do all steps; no_cache_stages: all steps of these stages
     policy    when base images are pulled: always, missing or never
     network   of RUN, where it does not say its own
+    platform  to build for; several: others are built beside it
     epoch     SOURCE_DATE_EPOCH, -1 for none
     outputs   what is made of the result
     allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
@@ -66,6 +67,7 @@ class Options:
         self.policy = "missing"
         self.network = ""
         self.platform = ""
+        self.several = False
         self.epoch = -1
         self.outputs: Sequence[Output] = (Output(),)
         self.secrets: Mapping[str, Secret] = {}
@@ -93,8 +95,8 @@ class Build:
         self.display = display
         self._pull = pull
         self._context = context
-        self._platform = own_platform(ctx, options.platform)
-        builtin = evaluate.platform_args(self._platform)
+        (self._platform,) = buildplatforms.wanted(ctx, options.platform)
+        builtin = evaluate.platform_args(self._platform, str(buildplatforms.own(ctx)))
         self.scope = evaluate.Scope(file, options.build_args, builtin)
         self.graph = graphs.Graph(file, self.scope)
         self._target = self.graph.target(options.target)
@@ -109,7 +111,7 @@ class Build:
         self._mutex = threading.Lock()
         self._stages: dict[int, Future[Made]] = {}
         self._steps: dict[str, Future[Ref]] = {}
-        self._images: dict[str, Future[Made]] = {}
+        self._images: dict[tuple[str, str], Future[Made]] = {}
         self._stopped = threading.Event()
         self._inputs: dict[int, buildsteps.Inputs] = {}
         self._failed: BaseException | None = None
@@ -181,21 +183,23 @@ class Build:
 
     def _build_stage(self, stage: Stage) -> Made:
         node = self.graph.nodes[stage.index]
-        if node.platform:
-            own_platform(self.ctx, node.platform)
+        platform = self._platform_of(stage)
         if node.base is not None:
             made = self._stage(node.base).result().child()
         elif node.image == graphs.SCRATCH:
-            made = self._scratch()
+            made = self._scratch(platform)
         else:
             made = self._image(node.image, stage).child()
         settled = evaluate.settle(stage, self.scope, made.config, made.args)
         self._warn(settled)
         for step in settled.steps:
             if isinstance(step, RunStep):
+                self._refuse_foreign(step, made)
                 buildallow.check(self.ctx, step, self.options.allowed, self.options.network)
         steps = [step for step in settled.steps if step.kind != "meta"]
         shown = f"{stage.title} " if len(self.graph.nodes) > 1 else ""
+        if self.options.several:
+            shown = f"{platform} {shown}"
         number = 1
         for step in settled.steps:
             if step.kind == "meta":
@@ -225,8 +229,20 @@ class Build:
                 place,
             )
 
-    def _scratch(self) -> Made:
-        parts = self._platform.split("/")
+    def _platform_of(self, stage: Stage | None) -> str:
+        """What a stage is built for: what its FROM says, else what all is built for."""
+        asked = self.graph.nodes[stage.index].platform if stage is not None else ""
+        return str(platforms.parse(asked, self.ctx.facts.arch)) if asked else self._platform
+
+    def _refuse_foreign(self, step: RunStep, made: Made) -> None:
+        """Refuse a command that this machine cannot run, before any step of the stage."""
+        why = buildplatforms.cannot_run(self.ctx, str(platforms.of(made.document)))
+        if why is not None:
+            line = step.instruction.line
+            raise line.error(why.message, hint=why.hint)
+
+    def _scratch(self, platform: str) -> Made:
+        parts = platform.split("/")
         document = {"os": parts[0], "architecture": parts[1], "history": []}
         if len(parts) > 2:
             document["variant"] = parts[2]
@@ -234,17 +250,20 @@ class Build:
 
     def _image(self, name: str, stage: Stage | None = None) -> Made:
         """An image as a base, or to copy from."""
+        platform = self._platform_of(stage)
         with self._mutex:
-            future = self._images.get(name)
+            future = self._images.get((name, platform))
             mine = future is None
             if future is None:
-                future = self._images[name] = Future()
+                future = self._images[name, platform] = Future()
         if not mine:
             return future.result()
         title = f"[{stage.title} 1] FROM {name}" if stage is not None else f"FROM {name}"
+        if self.options.several:
+            title = title.replace("[", f"[{platform} ", 1)
         vertex = self.display.begin(title)
         try:
-            made = self._found_image(name)
+            made = self._found_image(name, platform)
         except BaseException as error:
             self.display.end(vertex, error=str(error))
             future.set_exception(error)
@@ -256,11 +275,11 @@ class Build:
         future.set_result(made)
         return made
 
-    def _found_image(self, name: str) -> Made:
-        request = RunRequest(image=name, platform=self._platform)
+    def _found_image(self, name: str, platform: str) -> Made:
+        request = RunRequest(image=name, platform=platform)
         record = create.image_for(self.ctx, request, self.options.policy, self._pull)
         have = platforms.of(record.config)
-        wanted = platforms.parse(self._platform)
+        wanted = platforms.parse(platform)
         if not platforms.matches(wanted, have):
             raise BuildError(f"cannot build on image {name}: it is for {have}, not for {wanted}")
         refs = [
@@ -517,17 +536,3 @@ def _compression(outputs: Sequence[Output]) -> str:
         if output.has_image:
             return compress.spec(output.compression.kind, output.compression.level)
     return ""
-
-
-def own_platform(ctx: Context, wanted: str) -> str:
-    """The platform that is built for; raises UsageError for one that this machine is not."""
-    own = platforms.parse(f"linux/{ctx.facts.arch}")
-    if not wanted:
-        return str(own)
-    found = platforms.parse(wanted, ctx.facts.arch)
-    if not platforms.matches(own, found):
-        raise UsageError(
-            f"cannot build for {found}: this machine is {own}, and building for others is not there yet",
-            exit_code=1,
-        )
-    return str(found)

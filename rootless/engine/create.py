@@ -41,6 +41,9 @@ def image_for(ctx: Context, request: RunRequest, policy: str, pull: Pull) -> Ima
         record = ctx.images.resolve(request.image)
         if _fits(record, request.platform):
             return record
+        for other in record.others():
+            if _fits(other, request.platform):
+                return other
     except ImageNotFoundError:
         if policy != "never":
             from . import embedded

@@ -68,6 +68,11 @@ def _mark(paths: Paths, images: ImageStore) -> tuple[set[str], set[str], bool]:
             marked.update(record.blobs)
             layers.update(record.diff_ids)
             layers.add(chain_id(record.diff_ids))
+            if record.index:
+                marked.add(record.index)
+            for other in record.others():
+                marked.update(other.blobs)
+                layers.update(other.diff_ids)
         except RootlessError:
             return marked, layers, False
     if os.path.isdir(f"{paths.cache}/build"):

@@ -25,6 +25,7 @@ REF_NAME = "org.opencontainers.image.ref.name"
 REPO_DIGEST = "io.rootless.repo-digest"
 IMAGE_ID = "io.rootless.image-id"
 REMOVED = "io.rootless.removed"
+INDEX = "io.rootless.index"  # digest of the index that has this image and those of other platforms
 _MEDIA_TYPE = "application/vnd.oci.image.index.v1+json"
 
 
@@ -35,8 +36,14 @@ def note(entry: Entry, key: str) -> str:
 
 
 def with_notes(entry: Entry, **changes: str) -> Entry:
-    """A copy of an entry with annotations changed: ref, repo_digest, image_id, removed; "" drops one."""
-    names = {"ref": REF_NAME, "repo_digest": REPO_DIGEST, "image_id": IMAGE_ID, "removed": REMOVED}
+    """A copy of an entry with annotations changed: ref, repo_digest, image_id, removed, index; "" drops one."""
+    names = {
+        "ref": REF_NAME,
+        "repo_digest": REPO_DIGEST,
+        "image_id": IMAGE_ID,
+        "removed": REMOVED,
+        "index": INDEX,
+    }
     notes = dict(entry.get("annotations") or {})
     for key, value in changes.items():
         notes.pop(names[key], None)

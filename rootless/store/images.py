@@ -13,7 +13,7 @@ from rootless.oci import reference
 
 from . import imageindex
 from .blobs import BlobStore
-from .imageindex import IMAGE_ID, REF_NAME, REMOVED, REPO_DIGEST, note, with_notes
+from .imageindex import IMAGE_ID, INDEX, REF_NAME, REMOVED, REPO_DIGEST, note, with_notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class ImageRecord:
 
     id           digest of the config blob
     descriptor   of the manifest: mediaType, digest, size
+    index        digest of an index that has the images of other platforms beside this, or ""
     references   full names with tags ("docker.io/library/debian:12"), sorted
     repo_digests full names with digests, sorted
     """
@@ -79,6 +80,7 @@ class ImageRecord:
         "_manifest",
         "descriptor",
         "id",
+        "index",
         "references",
         "repo_digests",
     )
@@ -91,6 +93,7 @@ class ImageRecord:
         self.descriptor: dict[str, Any] = {key: first[key] for key in keys if key in first}
         self.references = sorted({note(e, REF_NAME) for e in entries} - {""})
         self.repo_digests = sorted({note(e, REPO_DIGEST) for e in entries} - {""})
+        self.index = next((found for found in (note(e, INDEX) for e in entries) if found), "")
         self._manifest: dict[str, Any] | None = None
         self._config: dict[str, Any] | None = None
 
@@ -141,6 +144,18 @@ class ImageRecord:
         """Digests of everything the image consists of."""
         layers = [str(layer["digest"]) for layer in self.manifest["layers"]]
         return [self.descriptor["digest"], self.id, *layers]
+
+    def others(self) -> list[ImageRecord]:
+        """The images of other platforms that are in the same index; raises as :attr:`manifest` does."""
+        if not self.index:
+            return []
+        found = _object(self._blobs.read_small(self.index), f"image index {self.index}")
+        out = []
+        for one in found.get("manifests") or ():
+            if one["digest"] != self.descriptor["digest"]:
+                manifest = read_manifest(self._blobs, one["digest"])
+                out.append(ImageRecord(self._blobs, str(manifest["config"]["digest"]), [one]))
+        return out
 
 
 def read_manifest(blobs: BlobStore, digest: str) -> dict[str, Any]:
@@ -220,11 +235,13 @@ class ImageStore:
 
     def _by_prefix(self, entries: list[Entry], prefix: str, text: str) -> str:
         whole = len(prefix) == 64
+        start = f"sha256:{prefix}"
         found = {
             image_id
             for entry in entries
             for image_id in (self._image_id(entry),)
-            if image_id.startswith(f"sha256:{prefix}") and (whole or not note(entry, REMOVED))
+            if (image_id.startswith(start) or note(entry, INDEX).startswith(start))
+            and (whole or not note(entry, REMOVED))
         }
         if len(found) > 1:
             raise UsageError(f"multiple IDs found with provided prefix: {text}")
@@ -235,10 +252,16 @@ class ImageStore:
     # changing
 
     def put(
-        self, descriptor: Mapping[str, Any], ref: str = "", repo_digest: str | None = None
+        self,
+        descriptor: Mapping[str, Any],
+        ref: str = "",
+        repo_digest: str | None = None,
+        *,
+        index: str = "",
     ) -> ImageRecord:
         """Record a manifest whose blobs are all there, under the full or familiar name REF if given.
 
+        INDEX is the digest of one that has it among others, whose blobs are all there, too.
         An image that had the name keeps living without it.  Raises ImageError, StorageError.
         """
         manifest = read_manifest(self._blobs, descriptor["digest"])
@@ -250,7 +273,8 @@ class ImageStore:
             repo_digest = repo_digest or (f"{repository}@{digest}" if digest else None)
         keys = ("mediaType", "digest", "size", "platform")
         bare = {key: descriptor[key] for key in keys if descriptor.get(key)}
-        entry = with_notes(bare, ref=full, repo_digest=repo_digest or "", image_id=image_id)
+        digest = repo_digest or ""
+        entry = with_notes(bare, ref=full, repo_digest=digest, image_id=image_id, index=index)
         with imageindex.Edit(self._dir) as edit:
             edit.entries = _placed(edit.entries, entry)
             edit.save()

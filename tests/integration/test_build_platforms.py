@@ -1,0 +1,149 @@
+"""Builds for other platforms and for several: their variables, what runs where, one name for all of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform as machine
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from buildrig import build, cached, image, shell
+from rig import World, busybox
+
+pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
+
+HERE = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine(), machine.machine())
+OTHER = "s390x"
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    made = World()
+    try:
+        busybox(made)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+# A cross build as it is usually written: compiled here, for there.
+CROSS = """ARG BASE=busybox
+FROM --platform=$BUILDPLATFORM $BASE AS make
+RUN echo common > /common
+ARG TARGETPLATFORM TARGETARCH TARGETVARIANT BUILDPLATFORM
+RUN echo "$BUILDPLATFORM for $TARGETPLATFORM ($TARGETARCH,$TARGETVARIANT)" > /made
+FROM scratch
+COPY --from=make /common /made /
+COPY --from=make /bin/busybox /bin/sh
+LABEL a=b
+"""
+
+
+def platform_of(world: World, name: str) -> str:
+    (found,) = json.loads(world.out("image", "inspect", name))
+    return "/".join(found[key] for key in ("Os", "Architecture", "Variant") if found.get(key))
+
+
+def blobs(world: World) -> set[str]:
+    return set(os.listdir(f"{world.home}/.local/share/rootless/images/blobs/sha256"))
+
+
+def test_an_image_for_another_machine_whose_commands_run_here(world: World, ctx: Path) -> None:
+    made = image(world, ctx, CROSS, "--platform=linux/arm/v7")
+    assert platform_of(world, made) == "linux/arm/v7"
+    # What is in it is a program of this machine's, so it runs whatever it says.
+    assert shell(world, made, "read -r line < /made; echo $line") == (
+        f"linux/{HERE} for linux/arm/v7 (arm,v7)"
+    )
+    done = build(world, ctx, CROSS, f"--platform=linux/{OTHER}")
+    assert cached(done)[0] is True  # what is done here for all of them is done once
+
+
+def test_several_platforms_under_one_name(world: World, ctx: Path) -> None:
+    before = world.out("images", "-q", "-f", "dangling=true")
+    digest = image(
+        world,
+        ctx,
+        CROSS,
+        f"--platform=linux/{OTHER},linux/{HERE}",
+        "-t",
+        "several:1",
+        "-t",
+        "also:1",
+    )
+    assert platform_of(world, "several:1") == f"linux/{HERE}"
+    assert platform_of(world, "also:1") == f"linux/{HERE}"
+    assert platform_of(world, digest) == f"linux/{HERE}"
+    path = Path(world.home, ".local/share/rootless/images/blobs/sha256", digest[7:])
+    index = json.loads(path.read_text())
+    assert index["mediaType"] == "application/vnd.oci.image.index.v1+json"
+    assert [one["platform"]["architecture"] for one in index["manifests"]] == [OTHER, HERE]
+    script = (
+        "--network=none",
+        "--platform",
+        f"linux/{OTHER}",
+        "several:1",
+        "sh",
+        "-c",
+        "read -r x < /made; echo $x",
+    )
+    assert world.out("run", "--rm", *script) == f"linux/{HERE} for linux/{OTHER} ({OTHER},)"
+    assert world.out("images", "-q", "-f", "dangling=true") == before
+    assert (
+        image(world, ctx, CROSS, f"--platform=linux/{OTHER},linux/{HERE}", "-t", "several:1")
+        == digest
+    )
+    # Collecting garbage keeps all of them while one name is left, and nothing after that.
+    world("rmi", "also:1")
+    world("image", "prune", "-f")
+    world("system", "prune", "-f")
+    assert world.out("run", "--rm", *script).endswith(f"({OTHER},)")
+    world("tag", "several:1", "renamed:1")
+    world("rmi", "several:1")
+    world("system", "prune", "-f")
+    assert platform_of(world, "renamed:1") == f"linux/{HERE}"
+    other = index["manifests"][0]["digest"][7:]
+    assert other in blobs(world)
+    world("rmi", "renamed:1")
+    world("builder", "prune", "-a", "-f")
+    assert not {other, digest[7:]} & blobs(world)
+
+
+def test_the_base_of_a_stage_is_of_its_platform(world: World, ctx: Path) -> None:
+    (ctx / "f").write_text("x")
+    build(
+        world,
+        ctx,
+        "FROM scratch\nCOPY f /base\n",
+        f"--platform=linux/{OTHER},linux/arm64/v8,linux/{HERE}",
+        "-t",
+        "base:1",
+    )
+    made = image(world, ctx, "FROM base:1\nCOPY f /more\n", f"--platform={OTHER}")
+    assert platform_of(world, made) == f"linux/{OTHER}"
+    made = image(world, ctx, f"FROM --platform=linux/{OTHER} base:1\nCOPY f /more\n")
+    assert platform_of(world, made) == f"linux/{OTHER}"
+    assert platform_of(world, image(world, ctx, "FROM base:1\n")) == f"linux/{HERE}"
+
+
+def test_commands_of_another_machine_need_an_emulator(world: World, ctx: Path) -> None:
+    if os.path.exists(f"/proc/sys/fs/binfmt_misc/qemu-{OTHER}"):
+        pytest.fail(f"this machine runs programs of {OTHER}: name another one in this test")
+    text = 'FROM scratch\nCOPY Dockerfile /f\nRUN ["/bin/true"]\n'
+    done = build(world, ctx, text, f"--platform=linux/{OTHER},linux/{HERE}", "-t", "no:1", code=1)
+    assert f"cannot run commands of linux/{OTHER}: this machine is linux/{HERE}" in done.stderr
+    assert "qemu-user-static" in done.stderr
+    assert "Dockerfile:3:1" in done.stderr
+    assert "no" not in world.out("images", "--format", "{{.Repository}}").split()
+    words = (f"--platform=linux/{OTHER},linux/{HERE}", "-o", f"type=oci,dest={ctx}/x.tar")
+    assert "several platforms" in build(world, ctx, "FROM busybox\n", *words, code=1).stderr
+    for bad, why in (("windows/amd64", "only for linux"), ("a/b/c/d", "invalid platform")):
+        done = build(world, ctx, text, f"--platform={bad}", check=False)
+        assert why in done.stderr

@@ -257,6 +257,23 @@ def annotation(text: str) -> list[tuple[str, str, str]]:
     return [(scope, name, value) for scope in scopes]
 
 
+def annotate(found: Sequence[Output], texts: Sequence[str], *, indexed: bool = False) -> None:
+    """Add --annotation values to all images; INDEXED: they get an index.  Raises UsageError."""
+    for text in texts:
+        for scope, name, value in annotation(text):
+            for output in found:
+                if output.has_image:
+                    output.annotations.setdefault(scope, {})[name] = value
+    for output in found:
+        if output.oci_types is False and output.annotations:
+            raise UsageError("annotations go not with oci-mediatypes=false")
+        file = output.kind in ("oci", "docker")
+        for scope in output.annotations:
+            lone = scope == "manifest" or (scope == "manifest-descriptor" and file)
+            if not indexed and not lone:
+                raise UsageError(f"{scope} annotations are for images with an index", exit_code=1)
+
+
 def _fields(text: str) -> list[str]:
     """Fields separated by commas; one in double quotes may hold some."""
     fields, current, quoted = [], "", False

@@ -93,13 +93,13 @@ def export(options: dict[str, list[str]]) -> dict[str, Any]:
 
 
 def pack(options: dict[str, list[str]]) -> dict[str, Any]:
-    """Pack the writable layer that OPTIONS name; {} where it changed nothing."""
-    upper_path, lowers = options["upper"][0], options.get("lower", [])
+    """Pack the writable layer that OPTIONS name, or all of a root; {} where it changed nothing."""
+    upper_path, lowers = (options.get("upper") or options["root"])[0], options.get("lower", [])
     marks = options["format"][0] == "files"
     journals = [*options.get("journal", []), *map(ownership.journal_of, lowers)]
     records = ownership.Records(journals, active=ownership.one_id(), lowers=lowers)
     upper = os.open(upper_path, treecopy.DIRECTORY)
-    lower = changes.open_lower(lowers, marks=marks, records=records)
+    lower = changes.open_lower(lowers, marks=marks, records=records, exact="exact" in options)
     blob = Blob(1, options["compression"][0])
     packer = _Timed(nanoseconds=False, records=records)
     packer.epoch = int(options["epoch"][0])

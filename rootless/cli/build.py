@@ -6,10 +6,11 @@ import os
 import sys
 
 from rootless.builder import outputs, parser
-from rootless.engine import build, buildcontext, buildoutput, buildplatforms
+from rootless.engine import build, buildcontext, buildoutput, buildplatforms, sink
 from rootless.engine.buildmounts import Secret
 from rootless.engine.context import Context
 from rootless.errors import BuildError, RootlessError, UsageError
+from rootless.store import files
 
 from . import buildflags, buildrun, kvfile, session
 
@@ -62,10 +63,12 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
     outs = outputs.parse_all(
         args.get("output") or (), load=bool(args.get("load")), push=bool(args.get("push"))
     )
+    outputs.annotate(outs, args.get("annotation") or ())
     buildoutput.check(outs, tags, stdout_is_terminal=os.isatty(1))
     options = build.Options(
         tags=tags,
         outputs=outs,
+        squash=bool(args.get("squash")),
         target=str(args.get("target") or ""),
         build_args=_build_args(args, env),
         labels=kvfile.labels((), args.get("label") or ()),
@@ -84,17 +87,16 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
     try:
         pull = session.puller(ctx, quiet=quiet)
         _remarks(file, display, options)
-        image_id = _built(ctx, file, context, options, display, pull)
+        image_id, metadata = _built(ctx, file, context, options, display, pull)
     finally:
         display.close()
     if args.get("iidfile") and image_id:
-        try:
-            with open(str(args.get("iidfile")), "w", encoding="ascii") as out:
-                out.write(image_id)
-        except OSError as error:
-            raise BuildError(
-                f"cannot write {args.get('iidfile')}: {os.strerror(error.errno or 0).lower()}"
-            ) from None
+        _write(str(args.get("iidfile")), image_id)
+    if args.get("metadata_file"):
+        import json
+
+        text = json.dumps(metadata, indent=2, sort_keys=True, ensure_ascii=False)
+        _write(str(args.get("metadata_file")), text)
     if quiet and image_id and not any(output.dest == outputs.STDOUT for output in outs):
         sys.stdout.write(f"{image_id}\n")
     return 0
@@ -107,11 +109,12 @@ def _built(
     options: build.Options,
     display: Any,
     pull: Any,
-) -> str:
-    """The image's ID; for several platforms the digest of an index of their images."""
+) -> tuple[str, dict[str, Any]]:
+    """The image's ID, for several platforms the digest of an index of their images; and what is told of it."""
     wanted = buildplatforms.wanted(ctx, options.platform)
     if len(wanted) == 1:
-        return build.Build(ctx, file, context, options, display, pull).run()
+        made = build.Build(ctx, file, context, options, display, pull)
+        return made.run(), made.metadata
     if any(one.kind != "image" or one.push or one.names for one in options.outputs):
         raise UsageError(
             "cannot make this output of several platforms: that is not there yet, only images in the store",
@@ -125,10 +128,18 @@ def _built(
         for options.platform in wanted:
             one = build.Build(ctx, file, context, options, display, pull)
             images[options.platform] = one.run()
-        return buildplatforms.name_all(ctx, images, tags, options.epoch, before)
+        digest = buildplatforms.name_all(ctx, images, tags, options.epoch, before)
+        return digest, {**buildoutput.reference(), "containerimage.digest": digest}
     finally:
         if lease is not None:
             os.close(lease)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        sink.write(path, lambda fd: files.write_all(fd, text.encode()), 0o644)
+    except OSError as error:
+        raise BuildError(f"cannot write {path}: {files.reason(error)}") from None
 
 
 def _remarks(file: Dockerfile, display: Any, options: Any) -> None:

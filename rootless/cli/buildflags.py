@@ -13,6 +13,7 @@ PROGRESS = ("auto", "plain", "tty", "quiet", "rawjson")
 BUILD: tuple[Row, ...] = (
     ("add-host", "", "list", "list", "Add a line to /etc/hosts of RUN: name:address or name=address"),
     ("allow", "", "list", "strings", "Let RUN have more: network.host, security.insecure, device[=PATH]"),
+    ("annotation", "", "list", "list", "Set an annotation of the image: [manifest|index|manifest-descriptor:]KEY=VALUE"),
     ("build-arg", "", "list", "list", "Set a variable that the Dockerfile declares with ARG"),
     ("cgroup-parent", "", "str", "string", "Parent control group of RUN"),
     ("call", "", "str", "string", "What to do: build, check, outline or targets", "", "build", (), CALLS),
@@ -29,6 +30,7 @@ BUILD: tuple[Row, ...] = (
     ("load", "", "bool", "", "Put the image into the store, whatever else is made (short for --output=type=docker)"),
     ("memory", "m", "bytes", "bytes", "Limit memory of RUN"),
     ("memory-swap", "", "bytes", "bytes", "Limit memory and swap of RUN together; -1 for no limit"),
+    ("metadata-file", "", "str", "string", "Write what was made, as JSON, to this file"),
     ("network", "", "str", "string", "Network of RUN: default, none, host or the name of a network"),
     ("no-cache", "", "bool", "", "Do every step again"),
     ("no-cache-filter", "", "list", "strings", "Do every step of these stages again"),
@@ -42,6 +44,7 @@ BUILD: tuple[Row, ...] = (
     ("secret", "", "list", "list", "Give RUN --mount=type=secret a secret: id=NAME[,src=FILE|,env=VARIABLE]"),
     ("security-opt", "", "list", "list", "Security option of RUN, as of run"),
     ("shm-size", "", "bytes", "bytes", "Size of /dev/shm of RUN"),
+    ("squash", "", "bool", "", "Make one layer of all that the build adds to the base image"),
     ("ssh", "", "list", "list", "Give RUN --mount=type=ssh an agent: default or ID[=SOCKET]"),
     ("tag", "t", "list", "list", "Name the image NAME[:TAG]"),
     ("target", "", "str", "string", "Stage to build (default: the last)"),

@@ -53,7 +53,7 @@ class Options:
     network   of RUN, where it does not say its own
     platform  to build for; several: others are built beside it
     epoch     SOURCE_DATE_EPOCH, -1 for none
-    outputs   what is made of the result
+    outputs   what is made of the result; squash: with one layer over the base image's
     allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
     """
 
@@ -70,6 +70,7 @@ class Options:
         self.several = False
         self.epoch = -1
         self.outputs: Sequence[Output] = (Output(),)
+        self.squash = False
         self.secrets: Mapping[str, Secret] = {}
         self.agents: Mapping[str, str] = {}
         self.allowed: frozenset[str] = frozenset()
@@ -115,6 +116,7 @@ class Build:
         self._stopped = threading.Event()
         self._inputs: dict[int, buildsteps.Inputs] = {}
         self._failed: BaseException | None = None
+        self.metadata: dict[str, Any] = {}
 
     def run(self) -> str:
         """Build; the image's ID.  Raises DockerfileError, BuildError and what steps raise."""
@@ -152,11 +154,29 @@ class Build:
             labels = {**(made.config.get("Labels") or {}), **self.options.labels}
             made = made.child()
             made.config = {**made.config, "Labels": labels}
+        if self.options.squash:
+            made = buildimage.squashed(made, self._merged)
         options = self.options
         exporter = Exporter(
             self.ctx, self._work, self.display, options.outputs, options.tags, options.epoch
         )
-        return exporter.run(made)
+        image_id = exporter.run(made)
+        self.metadata = exporter.metadata()
+        return image_id
+
+    def _merged(self, refs: list[Ref], base: list[Ref]) -> dict[str, Any]:
+        """The record of one layer for REFS less BASE, which is remembered like a step."""
+        key = keys.of_image([ref.record["diff_id"] for ref in refs], f"squash {len(base)}")
+        key = keys.of_image([key], f"{self._epoch} {self._work.compression}")
+        vertex = self.display.begin("merging layers")
+        found = self._cache.get(key)
+        cached = found is not None
+        if found is None:
+            work = self._work
+            found = buildsteps.squash(work, work.lowers(refs), work.lowers(base))
+            self._cache.put(key, found)
+        self.display.end(vertex, cached=cached)
+        return found
 
     # stages
 

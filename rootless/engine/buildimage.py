@@ -13,14 +13,14 @@ from rootless.builder.outputs import Compression
 from rootless.oci import descriptor as descriptors
 from rootless.oci import media_types
 
+from .buildlayers import Ref
 from .commit import now
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
-    from .buildlayers import Ref
     from .context import Context
 
 COMMENT = "rootless.dockerfile.v0"
@@ -57,6 +57,21 @@ class Made:
         made.base = self.base
         made.history = list(self.history)
         return made
+
+
+def squashed(made: Made, merge: Callable[[list[Ref], list[Ref]], dict[str, Any]]) -> Made:
+    """MADE with one layer for all that are not its base's; MERGE(all, the base's) gives its record."""
+    base = [ref for ref in made.refs if ref.record.get("base")]
+    own = [ref for ref in made.refs if not ref.record.get("base") and ref.record["diff_id"]]
+    if len(own) < 2:
+        return made
+    record = {**merge(made.refs, base), "created": own[-1].record["created"]}
+    found = made.child()
+    ref = Ref(record)
+    found.refs = [*base, ref]
+    found.history = [(text, None) for text, _ in made.history]
+    found.history.append((f"merge {len(own)} layers into one", ref))
+    return found
 
 
 def stamp(epoch: int) -> str:

@@ -236,19 +236,23 @@ class Workspace:
             f"--upper={directory}/upper",
             f"--format={driver.layer_format(ctx.facts)}",
             f"--journal={directory}/{recorded.JOURNAL}",
-            f"--epoch={self.epoch}",
-            f"--compression={self.compression}",
-            *(f"--site={path}" for path in self._sites()),
+            *self.packing(),
             *(f"--lower={path}" for path in lowers),
         ]
         if driver.name == "copy":
             words.append("--whole")
         elif driver.name == "fuse-overlayfs":
             words.append("--marks")
-        writer = ctx.blobs.writer()
+        argv = worker.command(WORKER, "pack", *words)
+        return self.stored(
+            lambda fd: worker.run(argv, ctx.run_in_realm, "", "pack a layer", {1: fd})
+        )
+
+    def stored(self, pack: Callable[[int], dict[str, Any]]) -> dict[str, Any]:
+        """The record of a layer that PACK writes to a descriptor, telling what it wrote."""
+        writer = self.ctx.blobs.writer()
         try:
-            argv = worker.command(WORKER, "pack", *words)
-            found = worker.run(argv, ctx.run_in_realm, "", "pack a layer", {1: writer.fd})
+            found = pack(writer.fd)
             if not found:
                 return {"diff_id": "", "layer": None}
             writer.filled(found["digest"], found["size"])
@@ -264,9 +268,14 @@ class Workspace:
             "total": found["total"],
         }
 
-    def _sites(self) -> list[str]:
-        """Import paths that a worker needs for the compression."""
-        return unpack.accelerators() if self.compression.startswith("zstd") else []
+    def packing(self) -> list[str]:
+        """Options of a worker that packs a layer."""
+        sites = unpack.accelerators() if self.compression.startswith("zstd") else []
+        return [
+            f"--epoch={self.epoch}",
+            f"--compression={self.compression}",
+            *(f"--site={path}" for path in sites),
+        ]
 
     # using layers
 

@@ -71,6 +71,25 @@ class Exporter:
                     self._shown(f"pushing {name}", partial(self._push, made, output, name))
         return self.image.id if self.image is not None else ""
 
+    def metadata(self) -> dict[str, Any]:
+        """What --metadata-file says of the image, under BuildKit's keys."""
+        found: dict[str, Any] = {
+            "buildx.build.ref": f"rootless/rootless/{os.urandom(13).hex()[:25]}"
+        }
+        if self.image is None:
+            return found
+        image = self.image
+        notes = {
+            "config.digest": image.id,
+            "org.opencontainers.image.created": str(image.config["created"]),
+        }
+        found["containerimage.config.digest"] = image.id
+        found["containerimage.descriptor"] = {**image.descriptor, "annotations": notes}
+        found["containerimage.digest"] = image.descriptor["digest"]
+        if self.names:
+            found["image.name"] = ",".join(references.parse(name).full() for name in self.names)
+        return found
+
     def _shown(self, title: str, do: Callable[[Vertex], None]) -> None:
         vertex = self._display.begin(title)
         try:
@@ -181,6 +200,11 @@ class Exporter:
         )
         if output.store:
             self._ctx.images.put(image.descriptor, name, where)
+
+
+def reference() -> dict[str, str]:
+    """A name for this build, as BuildKit's clients give: builder, node and something unique."""
+    return {"buildx.build.ref": f"rootless/rootless/{os.urandom(13).hex()[:25]}"}
 
 
 def tag(text: str) -> str:

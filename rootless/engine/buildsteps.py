@@ -357,6 +357,22 @@ def export(work: Workspace, lowers: Sequence[str], epoch: int, sink: int) -> Non
     _beside(work, work.step(), lowers, {}, verb="export", words=words, sink=sink)
 
 
+def squash(work: Workspace, lowers: Sequence[str], base: Sequence[str]) -> dict[str, Any]:
+    """The record of one layer that makes LOWERS of BASE, trees of which those are the lowest."""
+    driver = work.ctx.driver
+    words = [
+        *("--whole", "--exact"),
+        f"--format={driver.layer_format(work.ctx.facts)}",
+        *work.packing(),
+        *(f"--journal={ownership.journal_of(path)}" for path in lowers if path not in base),
+        *(f"--lower={path}" for path in base),
+    ]
+    directory = work.step()
+    return work.stored(
+        lambda fd: _beside(work, directory, lowers, {}, verb="pack", words=words, sink=fd)
+    )
+
+
 def mkdir(work: Workspace, directory: str, step: MkdirStep, lowers: Sequence[str]) -> None:
     """Make a working directory where it is missing."""
     _beside(work, directory, lowers, {"mkdir": step.path, "chown": step.user})

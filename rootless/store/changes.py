@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_PIECE = 1 << 18
 ADDED, CHANGED, DELETED = "A", "C", "D"
 # What the engine puts into a root for its own mounts; empty there, it is nobody's change.
 OURS = frozenset(
@@ -65,21 +66,31 @@ class Lower:
     """One directory as the stack of lower layers shows it: descriptors, topmost first.
 
     OWNERS says who the owner of a file of it is in the writable layer, RECORDS what is said of files in both.
+    EXACT: files of one size and time are not believed to have one content.
     """
 
-    __slots__ = ("fds", "marks", "owners", "records")
+    __slots__ = ("exact", "fds", "marks", "owners", "records")
 
     def __init__(
-        self, fds: Sequence[int], *, marks: bool, owners: Owners, records: Records
+        self,
+        fds: Sequence[int],
+        *,
+        marks: bool,
+        owners: Owners,
+        records: Records,
+        exact: bool = False,
     ) -> None:
         self.records = records
+        self.exact = exact
         self.fds = list(fds)
         self.marks = marks
         self.owners = owners
 
     def like(self, fds: Sequence[int]) -> Lower:
         """Another directory of the same stack."""
-        return Lower(fds, marks=self.marks, owners=self.owners, records=self.records)
+        return Lower(
+            fds, marks=self.marks, owners=self.owners, records=self.records, exact=self.exact
+        )
 
     def close(self) -> None:
         """Close what is open."""
@@ -138,11 +149,12 @@ def open_lower(
     marks: bool,
     owners: Owners | None = None,
     records: Records | None = None,
+    exact: bool = False,
 ) -> Lower:
     """The roots of layers at PATHS, topmost first."""
     fds = [os.open(path, _DIRECTORY) for path in paths]
     said = records or Records(active=False)
-    return Lower(fds, marks=marks, owners=owners or Owners(), records=said)
+    return Lower(fds, marks=marks, owners=owners or Owners(), records=said, exact=exact)
 
 
 def walk(
@@ -281,5 +293,23 @@ def _same(
     if stat.S_ISLNK(info.st_mode):
         return os.readlink(name, dir_fd=upper) == os.readlink(name, dir_fd=directory)
     if stat.S_ISREG(info.st_mode):
-        return info.st_size == before.st_size
+        if info.st_size != before.st_size:
+            return False
+        # An overlay gives a file the number that it has in its layer.
+        return not lower.exact or info.st_ino == before.st_ino or _equal(upper, directory, name)
     return info.st_rdev == before.st_rdev
+
+
+def _equal(one: int, other: int, name: bytes) -> bool:
+    """Whether two regular files have the same content."""
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with (
+        open(os.open(name, flags, dir_fd=one), "rb") as left,
+        open(os.open(name, flags, dir_fd=other), "rb") as right,
+    ):
+        while True:
+            data = left.read(_PIECE)
+            if data != right.read(_PIECE):
+                return False
+            if not data:
+                return True

@@ -271,6 +271,7 @@ complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l a
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l allow -r -d 'Let RUN have more: network.host, security.insecure, device[=PATH]'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l annotation -r -d 'Set an annotation of the image: [manifest|index|manifest-descriptor:]KEY=VALUE'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l build-arg -r -d 'Set a variable that the Dockerfile declares with ARG'
+complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l build-context -r -d 'Give a name that FROM and --from may use a place: NAME=PATH, an URL, docker-image://, oci-layout:// or target:'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l cgroup-parent -r -d 'Parent control group of RUN'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l call -r -a 'build check outline targets' -d 'What to do: build, check, outline or targets'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l check -d 'Check the Dockerfile and build nothing (short for --call=check)'

@@ -10,7 +10,7 @@ import os
 import re
 import stat
 
-from rootless.errors import BuildError
+from rootless.errors import BuildError, LayerError
 from rootless.linux import inroot
 from rootless.store import files, ownership, treecopy
 from rootless.store.decompress import Source
@@ -20,6 +20,7 @@ from rootless.store.tarreader import TarReader
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Any
 
     from .patterns import Matcher
     from .tree import Entry, Found, Tree
@@ -373,7 +374,7 @@ class Copier:
 
     def _apply(self, fd: int, target: int) -> None:
         source = Source(lambda *_: os.read(fd, 1 << 18))
-        writer = LayerWriter(target, recorder=self._root.recorder, plain=True, owners=True)
+        writer = LayerWriter(target, recorder=self._root.recorder, plain=True, owner=self._owner)
         reader = TarReader(source.next_chunk)
         try:
             writer.apply(reader)
@@ -383,6 +384,25 @@ class Copier:
 
 
 CONTEXT = "the build context"
+
+
+def unpack(directory: str) -> dict[str, Any]:
+    """Unpack an archive on descriptor 0, a build context, below DIRECTORY; owners do not count there."""
+    root = os.open(directory, _OPEN_DIR)
+    source = Source(lambda size: os.read(0, size))
+    writer = LayerWriter(root, plain=True, owners=False)
+    try:
+        reader = TarReader(source.next_chunk)
+        writer.apply(reader)
+        return {"entries": reader.entries}
+    except LayerError as error:
+        raise BuildError(
+            error.message.replace("cannot unpack", "cannot unpack the context:", 1)
+        ) from None
+    finally:
+        writer.close()
+        source.close()
+        os.close(root)
 
 
 def is_archive(fd: int) -> bool:

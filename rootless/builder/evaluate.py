@@ -282,6 +282,8 @@ class _Evaluation:
         step.checksum = self.text(one, one.checksum)
         step.fetch = isinstance(one, ins.Add)
         step.unpack = step.fetch and one.unpack is not False
+        step.unpack_fetched = step.fetch and one.unpack is True
+        step.keep_git_dir = one.keep_git_dir
         if len(step.sources) + len(step.inline) > 1 and not step.dest.endswith("/"):
             raise one.line.error(
                 f"when using {one.keyword} with more than one source file, "

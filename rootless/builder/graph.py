@@ -13,6 +13,8 @@ from .source import nearest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
     from .evaluate import Scope
     from .parser import Dockerfile, Stage
 
@@ -37,15 +39,23 @@ class Node:
 
 
 class Graph:
-    """All stages of a file, and CONTEXTS: names that --build-context gives another meaning."""
+    """All stages of a file, and names that --build-context gives another meaning.
 
-    __slots__ = ("contexts", "nodes", "scope")
+    contexts  mean something else than a stage or image; aliases mean the stage of another name
+    """
+
+    __slots__ = ("aliases", "contexts", "nodes", "scope")
 
     def __init__(
-        self, file: Dockerfile, scope: Scope, contexts: frozenset[str] = frozenset()
+        self,
+        file: Dockerfile,
+        scope: Scope,
+        contexts: Container[str] = frozenset(),
+        aliases: Mapping[str, str] | None = None,
     ) -> None:
         self.scope = scope
         self.contexts = contexts
+        self.aliases = dict(aliases or {})
         self.nodes = [Node(stage) for stage in file.stages]
         for node in self.nodes:
             self._base(node)
@@ -55,8 +65,9 @@ class Graph:
 
     def find(self, name: str, before: int | None = None) -> Stage | None:
         """The last stage called NAME among those before an index."""
+        wanted = self.aliases.get(name.lower(), name).lower()
         for node in reversed(self.nodes[:before]):
-            if node.stage.name and node.stage.name == name.lower():
+            if node.stage.name and node.stage.name == wanted:
                 return node.stage
         return None
 

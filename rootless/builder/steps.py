@@ -65,7 +65,8 @@ class CopyStep(Step):
 
     origin   "" the context, else a stage, its number, a named context or an image
     inline   (name, content) of heredocs
-    unpack   archives of the context are unpacked; fetch: sources may be URLs
+    unpack   archives of the context are unpacked; unpack_fetched: those of URLs are
+    fetch    sources may be URLs and git repositories; keep_git_dir, checksum: what of those
     """
 
     kind = "copy"
@@ -77,11 +78,13 @@ class CopyStep(Step):
         "excludes",
         "fetch",
         "inline",
+        "keep_git_dir",
         "link",
         "origin",
         "parents",
         "sources",
         "unpack",
+        "unpack_fetched",
     )
 
     def __init__(self, instruction: Instruction) -> None:
@@ -96,7 +99,9 @@ class CopyStep(Step):
         self.parents = False
         self.excludes: list[str] = []
         self.checksum = ""
+        self.keep_git_dir = False
         self.unpack = False
+        self.unpack_fetched = False
         self.fetch = False
 
 

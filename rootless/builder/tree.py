@@ -95,6 +95,14 @@ class Tree:
             )
         return out
 
+    def named(self, path: str, name: str) -> Found:
+        """What is at PATH, which is no pattern, under another NAME; raises BuildError."""
+        found = self._look(os.path.normpath("/" + path).lstrip("/"), "")
+        if found is None:
+            raise BuildError(f'cannot copy "/{path}": not found in {self.title}')
+        found.name = name
+        return found
+
     def _matching(self, path: str, *, deep: bool) -> list[str]:
         if not WILD.search(path):
             return [path]

@@ -4,11 +4,14 @@
     digest                                 the digest of what a COPY chooses, as the same JSON says
     pack OPTIONS                           a writable layer as a layer's blob, to descriptor 1
     export --root=DIRECTORY OPTIONS        all of the root as a tar archive, to descriptor 1
+    unpack --root=DIRECTORY                an archive on descriptor 0, a build context, below the directory
 
 The JSON: {"sources": [{"root", "title", "paths", "ignored"}], "inline": [[name, content]], "dest", "chown",
-"chmod", "excludes", "parents", "unpack"} or {"mkdir": path, "chown"}.  Pack takes --upper, --lower (several,
-topmost first), --format, --whole, --marks, --journal, --epoch, --compression and --site (where a library for it
-may be); export --lower, --journal and --epoch.  The result is one line of JSON on descriptor 3.
+"chmod", "excludes", "parents", "unpack"} or {"mkdir": path, "chown"}.  A source with "name" has one path
+that is no pattern, and is called that; one with "unpack" has its own; digests leave owners out with "owners"
+false.  Pack takes --upper, --lower (several, topmost first), --format, --whole, --marks, --journal, --epoch
+and --compression; export --lower, --journal and --epoch; all --site (where libraries for compression may be).
+The result is one line of JSON on descriptor 3.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ def main(argv: list[str]) -> int:
     for word in argv[1:]:
         key, _, value = word[2:].partition("=")
         options.setdefault(key, []).append(value)
+    sys.path.extend(options.pop("site", ()))
     try:
         result = VERBS[argv[0]](options)
     except RootlessError as error:
@@ -61,18 +65,22 @@ def _request() -> dict[str, Any]:
         parts.append(data)
 
 
-def _chosen(wanted: dict[str, Any]) -> list[tuple[Tree, list[Found]]]:
+def _chosen(wanted: dict[str, Any]) -> list[tuple[Tree, list[Found], bool]]:
+    """(tree, what of it, whether archives of it are unpacked) of each source."""
     from rootless.builder.tree import Tree
 
     chosen = []
     for source in wanted["sources"]:
         tree = Tree(source["root"], source["ignored"], source["title"])
-        found = [
-            one
-            for path in source["paths"]
-            for one in tree.find(path, parents=bool(wanted.get("parents")))
-        ]
-        chosen.append((tree, found))
+        if "name" in source:
+            found = [tree.named(source["paths"][0], source["name"])]
+        else:
+            found = [
+                one
+                for path in source["paths"]
+                for one in tree.find(path, parents=bool(wanted.get("parents")))
+            ]
+        chosen.append((tree, found, bool(source.get("unpack", wanted.get("unpack")))))
     return chosen
 
 
@@ -82,8 +90,8 @@ def _digest(_: dict[str, list[str]]) -> dict[str, Any]:
     wanted = _request()
     known = Digests()
     parts = [
-        digest(tree, found, known, wanted["excludes"], owners=True)
-        for tree, found in _chosen(wanted)
+        digest(tree, found, known, wanted["excludes"], owners=wanted.get("owners", True))
+        for tree, found, _ in _chosen(wanted)
     ]
     return {"digest": "-".join(parts)}
 
@@ -112,17 +120,17 @@ def _into(root: Root, copier: Copier, wanted: dict[str, Any]) -> None:
     dest = wanted["dest"]
     chosen = _chosen(wanted)
     excludes = Matcher(wanted["excludes"]) if wanted["excludes"] else None
-    several = sum(len(found) for _, found in chosen) > 1
-    files_found = any(not one.directory for _, found in chosen for one in found)
+    several = sum(len(found) for _, found, _ in chosen) > 1
+    files_found = any(not one.directory for _, found, _ in chosen for one in found)
     if several and files_found and not dest.endswith("/"):
         there = root.lookup(dest)
         if there is None or there.st_mode & 0o170000 != 0o040000:
             raise BuildError(
                 f"cannot copy several files to {dest}: the destination must be a directory and end with a /"
             )
-    for tree, found in chosen:
+    for tree, found, unpack in chosen:
         for one in found:
-            copier.found(tree, one, dest, excludes, unpack=bool(wanted.get("unpack")))
+            copier.found(tree, one, dest, excludes, unpack=unpack)
 
 
 def _inline(root: Root, wanted: dict[str, Any], owner: tuple[int, int], mode: int) -> None:
@@ -156,7 +164,6 @@ def _inline(root: Root, wanted: dict[str, Any], owner: tuple[int, int], mode: in
 def _pack(options: dict[str, list[str]]) -> dict[str, Any]:
     from rootless.builder.packing import pack
 
-    sys.path += options.get("site", [])
     return pack(options)
 
 
@@ -166,7 +173,13 @@ def _export(options: dict[str, list[str]]) -> dict[str, Any]:
     return export(options)
 
 
-VERBS = {"copy": _copy, "digest": _digest, "pack": _pack, "export": _export}
+def _unpack(options: dict[str, list[str]]) -> dict[str, Any]:
+    from rootless.builder.copying import unpack
+
+    return unpack(options["root"][0])
+
+
+VERBS = {"copy": _copy, "digest": _digest, "pack": _pack, "export": _export, "unpack": _unpack}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

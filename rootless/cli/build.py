@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.builder import outputs, parser
-from rootless.engine import build, buildcontext, buildoutput, buildplatforms, sink
+from rootless.builder import outputs, parser, remotes
+from rootless.engine import build, buildcontext, buildoutput, buildplatforms, buildremote, sink
 from rootless.engine.buildmounts import Secret
 from rootless.engine.context import Context
 from rootless.errors import BuildError, RootlessError, UsageError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rootless.builder.parser import Dockerfile
     from rootless.engine.buildcontext import BuildContext
+    from rootless.engine.buildremote import Fetcher
 
     from .parse import Parsed
 
@@ -44,20 +45,39 @@ def _main(args: Parsed, env: Mapping[str, str]) -> int:
     if args.get("progress") not in buildflags.PROGRESS:
         known = ", ".join(buildflags.PROGRESS)
         raise UsageError(f"invalid --progress {args.get('progress')!r}: it is one of {known}")
-    context = buildcontext.load(args.args[0], str(args.get("file") or ""))
-    file = parser.parse(context.text, context.name)
-    file.ignored = context.ignored
-    if call != "build":
-        from . import buildcheck
+    fetcher = buildremote.Fetcher(
+        lambda: Context.load(env), env, _secrets(args, env), _agents(args, env)
+    )
+    try:
+        keep = _build_args(args, env).get("BUILDKIT_CONTEXT_KEEP_GIT_DIR", "").lower() in (
+            "1",
+            "true",
+        )
+        context = buildcontext.load(
+            args.args[0], str(args.get("file") or ""), fetcher, keep_git_dir=keep
+        )
+        file = parser.parse(context.text, context.name)
+        file.ignored = context.ignored
+        if call != "build":
+            from . import buildcheck
 
-        return buildcheck.show(call, file, str(args.get("target") or ""), _build_args(args, env))
-    return _build(args, env, context, file)
+            target = str(args.get("target") or "")
+            return buildcheck.show(call, file, target, _build_args(args, env))
+        return _build(args, env, context, file, fetcher)
+    finally:
+        fetcher.close()
 
 
-def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Dockerfile) -> int:
+def _build(
+    args: Parsed,
+    env: Mapping[str, str],
+    context: BuildContext,
+    file: Dockerfile,
+    fetcher: Fetcher,
+) -> int:
     from . import buildshow
 
-    ctx = Context.load(env)
+    ctx = fetcher.ctx
     quiet = bool(args.get("quiet")) or args.get("progress") == "quiet"
     tags = [buildoutput.tag(text) for text in args.get("tag") or ()]
     outs = outputs.parse_all(
@@ -82,6 +102,8 @@ def _build(args: Parsed, env: Mapping[str, str], context: BuildContext, file: Do
         agents=_agents(args, env),
         allowed=buildrun.allowed(args),
         run=buildrun.settings(args),
+        contexts={one.name: one for one in map(remotes.named, args.get("build_context") or ())},
+        fetcher=fetcher,
     )
     display = buildshow.display("quiet" if quiet else str(args.get("progress")), sys.stderr)
     try:

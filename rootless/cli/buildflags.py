@@ -15,6 +15,7 @@ BUILD: tuple[Row, ...] = (
     ("allow", "", "list", "strings", "Let RUN have more: network.host, security.insecure, device[=PATH]"),
     ("annotation", "", "list", "list", "Set an annotation of the image: [manifest|index|manifest-descriptor:]KEY=VALUE"),
     ("build-arg", "", "list", "list", "Set a variable that the Dockerfile declares with ARG"),
+    ("build-context", "", "list", "list", "Give a name that FROM and --from may use a place: NAME=PATH, an URL, docker-image://, oci-layout:// or target:"),
     ("cgroup-parent", "", "str", "string", "Parent control group of RUN"),
     ("call", "", "str", "string", "What to do: build, check, outline or targets", "", "build", (), CALLS),
     ("check", "", "bool", "", "Check the Dockerfile and build nothing (short for --call=check)"),

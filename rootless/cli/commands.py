@@ -25,7 +25,7 @@ TABLE: dict[str, Row] = {
     "run": ("run", "Create and run a new container from an image", "[OPTIONS] IMAGE [COMMAND] [ARG...]", "run", 1, -1, COMMON, False),
     "exec": ("exec", "Run a command in a running container", "[OPTIONS] CONTAINER COMMAND [ARG...]", "exec", 2, -1, COMMON, False),
     "ps": ("ps", "List containers", "[OPTIONS]", "ps", 0, 0, COMMON, False),
-    "build": ("build", "Build an image from a Dockerfile", "[OPTIONS] PATH|-", "build", 1, 1, COMMON, True),
+    "build": ("build", "Build an image from a Dockerfile", "[OPTIONS] PATH|URL|-", "build", 1, 1, COMMON, True),
     "pull": ("pull", "Download an image from a registry", "[OPTIONS] NAME[:TAG|@DIGEST]", "pull", 1, 1, COMMON, True),
     "images": ("images", "List images", "[OPTIONS] [REPOSITORY[:TAG]]", "images", 0, 1, COMMON, False),
     "doctor": ("doctor", "Tell what this machine can do, and what would make it better", "[OPTIONS]", "doctor", 0, 0, COMMON, True),

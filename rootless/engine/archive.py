@@ -9,7 +9,13 @@ from __future__ import annotations
 import os
 
 from rootless import jsonc
-from rootless.errors import DigestMismatchError, ImageError, NoSpaceError, ReferenceError_
+from rootless.errors import (
+    DigestMismatchError,
+    ImageError,
+    NoSpaceError,
+    ReferenceError_,
+    UsageError,
+)
 from rootless.oci import descriptor as descriptors
 from rootless.oci import digest as digests
 from rootless.oci import manifest as manifests
@@ -24,6 +30,8 @@ from .progress import ProgressSink
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import IO, Any
+
+    from rootless.store.images import ImageRecord
 
     from .archivefile import Archive, Source
     from .context import Context
@@ -59,6 +67,35 @@ def load(ctx: Context, source: Source, sink: ProgressSink | None = None) -> list
             os.close(lease)
 
 
+def layout_image(ctx: Context, where: str, wanted: str) -> ImageRecord:
+    """The image PATH[:TAG] or PATH@DIGEST of a directory in the OCI layout for a platform, without a name.
+
+    Raises UsageError, ImageError, DigestMismatchError, LayerError, NoSpaceError.
+    """
+    path, tag, digest = split_layout(where)
+    if not os.path.isdir(path):
+        raise UsageError(f"cannot use oci-layout {path}: it is no directory", exit_code=1)
+    lease = ctx.blobs.lease()
+    try:
+        loading = _Load(ctx, archivefile.DirectoryArchive(path), path, ProgressSink())
+        return loading.one(tag, digest, platform.parse(wanted))
+    except OSError as error:
+        raise files.failure(f"load {path}", error) from None
+    finally:
+        if lease is not None:
+            os.close(lease)
+
+
+def split_layout(where: str) -> tuple[str, str, str]:
+    """(path, tag, digest) of PATH[:TAG] or PATH@DIGEST."""
+    path, at, digest = where.partition("@")
+    if at:
+        return path, "", digest
+    head, _, name = where.rpartition("/")
+    name, _, tag = name.partition(":")
+    return f"{head}/{name}" if head or where.startswith("/") else name, tag, ""
+
+
 class _Load:
     """One archive being loaded; WHAT names it in messages."""
 
@@ -75,6 +112,25 @@ class _Load:
         if self._archive.has("index.json"):
             return self._oci()
         raise self._bad("it holds neither manifest.json nor index.json")
+
+    def one(self, tag: str, digest: str, here: platform.Platform) -> ImageRecord:
+        """The image of an OCI layout that has a tag (else "latest", else the only one) or digest."""
+        listed = [
+            descriptors.check(entry, f"index.json of {self._what}")
+            for entry in self._list("index.json", "manifests")
+        ]
+        plain = [entry for entry in listed if not _is_attachment(entry)]
+        if digest:
+            found = [entry for entry in plain if entry["digest"] == digest]
+        else:
+            found = [entry for entry in plain if _ref_name(entry) == (tag or "latest")]
+            found = found or ([] if tag or len(plain) != 1 else plain)
+        if not found:
+            raise self._bad(f"it has no image {digest or tag or 'latest'}")
+        entry = platform.choose(here, found) or found[0]
+        descriptor = self._oci_manifest(dict(entry), here, 0)
+        self._unpack(descriptor)
+        return self._ctx.images.put(descriptor, "")
 
     def _bad(self, reason: str) -> ImageError:
         return ImageError(f"cannot load {self._what}: {reason}")
@@ -120,12 +176,7 @@ class _Load:
 
     def _finish(self, descriptor: dict[str, Any], names: list[str]) -> list[str]:
         """Unpack, then record; so a layer that cannot be unpacked leaves no image."""
-        document = manifests.load(self._ctx.blobs.read_small(descriptor["digest"]), self._what)
-        config = manifests.load(
-            self._ctx.blobs.read_small(document["config"]["digest"]), self._what
-        )
-        wanted = layers.pair(document["layers"], manifests.diff_ids(config))
-        layers.unpack_all(self._ctx, wanted, self._sink)
+        self._unpack(descriptor)
         record = self._ctx.images.put(descriptor, names[0] if names else "")
         for name in names[1:]:
             self._ctx.images.put(descriptor, name)
@@ -133,6 +184,14 @@ class _Load:
         if not names:
             return [f"Loaded image ID: {record.id}"]
         return [f"Loaded image: {references.parse(name).familiar()}" for name in names]
+
+    def _unpack(self, descriptor: dict[str, Any]) -> None:
+        document = manifests.load(self._ctx.blobs.read_small(descriptor["digest"]), self._what)
+        config = manifests.load(
+            self._ctx.blobs.read_small(document["config"]["digest"]), self._what
+        )
+        wanted = layers.pair(document["layers"], manifests.diff_ids(config))
+        layers.unpack_all(self._ctx, wanted, self._sink)
 
     def _tag(self, text: object) -> str:
         try:
@@ -267,6 +326,13 @@ class _Load:
         for digest, part in ((config["digest"], config_data), (entry["digest"], data)):
             self._ctx.blobs.ingest(part, digest, len(part))
         return descriptors.make(kind, entry["digest"], len(data))
+
+
+def _ref_name(entry: dict[str, Any]) -> str:
+    """The tag of an entry of index.json: the spec's name, which may be all of a reference."""
+    notes = entry.get("annotations")
+    name = notes.get(_NAMES[1]) if isinstance(notes, dict) else None
+    return name.rpartition("/")[2].rpartition(":")[2] if isinstance(name, str) else ""
 
 
 def _compression(head: bytes) -> str:

@@ -15,16 +15,16 @@ from rootless.builder import evaluate, keys
 from rootless.builder import graph as graphs
 from rootless.builder.outputs import Output
 from rootless.builder.steps import CopyStep, MkdirStep, RunStep
-from rootless.builder.tree import Digests, Tree, digest
-from rootless.errors import BuildError, RootlessError, UsageError
+from rootless.errors import BuildError, RootlessError
 from rootless.oci import platform as platforms
 from rootless.plan.request import RunRequest
 from rootless.store import compress
 from rootless.store.buildcache import BuildCache
 
-from . import buildallow, buildimage, buildplatforms, buildsteps, create
+from . import archive, buildadd, buildallow, buildimage, buildplatforms, buildsteps, create
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
+from .buildnamed import Places
 from .buildoutput import Exporter
 
 TYPE_CHECKING = False
@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from typing import Any
 
     from rootless.builder.parser import Dockerfile, Stage
+    from rootless.builder.remotes import Named
     from rootless.builder.steps import Settled, Step
+    from rootless.store.images import ImageRecord
 
+    from .buildadd import Added
     from .buildcontext import BuildContext
     from .buildmounts import Secret
     from .buildprogress import Display, Vertex
+    from .buildremote import Fetcher
     from .context import Context
 
     Pull = Callable[[str, str], None]
@@ -55,6 +59,7 @@ class Options:
     epoch     SOURCE_DATE_EPOCH, -1 for none
     outputs   what is made of the result; squash: with one layer over the base image's
     allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
+    contexts  named contexts by name; fetcher: what gets things from elsewhere
     """
 
     def __init__(self, **values: Any) -> None:
@@ -75,6 +80,8 @@ class Options:
         self.agents: Mapping[str, str] = {}
         self.allowed: frozenset[str] = frozenset()
         self.run: Mapping[str, Any] = {}
+        self.contexts: Mapping[str, Named] = {}
+        self.fetcher: Fetcher | None = None
         for key, value in values.items():
             setattr(self, key, value)
 
@@ -95,19 +102,17 @@ class Build:
         self.options = options
         self.display = display
         self._pull = pull
-        self._context = context
         (self._platform,) = buildplatforms.wanted(ctx, options.platform)
         builtin = evaluate.platform_args(self._platform, str(buildplatforms.own(ctx)))
         self.scope = evaluate.Scope(file, options.build_args, builtin)
-        self.graph = graphs.Graph(file, self.scope)
-        self._target = self.graph.target(options.target)
         self._cache = BuildCache(ctx.paths)
+        records = f"{self._cache.directory}/files"
+        self._places = Places(context, options.contexts, options.fetcher, records)
+        self.graph = graphs.Graph(file, self.scope, self._places.names, self._places.aliases)
+        self._target = self.graph.target(options.target)
         rewritten = all(output.rewrite is not False for output in options.outputs)
         self._epoch = options.epoch if rewritten else -1
         self._work = Workspace(ctx, self._epoch, _compression(options.outputs))
-        name = context.directory.replace("%", "%25").replace("/", "%")[-200:]
-        self._digests = Digests(f"{self._cache.directory}/files/{name}" if name else "")
-        self._tree: Tree | None = None
         self._slots = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
         self._mutex = threading.Lock()
         self._stages: dict[int, Future[Made]] = {}
@@ -139,9 +144,7 @@ class Build:
                 for future in list(self._stages.values()):
                     future.exception()
                 self._work.close()
-                self._digests.save()
-                if self._tree is not None:
-                    self._tree.close()
+                self._places.close()
         finally:
             if lease is not None:
                 os.close(lease)
@@ -209,7 +212,7 @@ class Build:
         elif node.image == graphs.SCRATCH:
             made = self._scratch(platform)
         else:
-            made = self._image(node.image, stage).child()
+            made = self._base(node.image, stage)
         settled = evaluate.settle(stage, self.scope, made.config, made.args)
         self._warn(settled)
         for step in settled.steps:
@@ -261,6 +264,17 @@ class Build:
             line = step.instruction.line
             raise line.error(why.message, hint=why.hint)
 
+    def _base(self, name: str, stage: Stage) -> Made:
+        """What a stage is FROM that no stage is: an image, or a directory as all of it."""
+        if self._places.find(name) is None:
+            return self._image(name, stage).child()
+        made = self._scratch(self._platform_of(stage))
+        step = CopyStep(stage.start)
+        step.sources, step.dest, step.origin = ["/"], "/", name
+        ref = self._step(stage, step, made, f"[{stage.title} 1] FROM {name}")
+        made.history.append((f"FROM {name}", ref))
+        return made
+
     def _scratch(self, platform: str) -> Made:
         parts = platform.split("/")
         document = {"os": parts[0], "architecture": parts[1], "history": []}
@@ -296,8 +310,17 @@ class Build:
         return made
 
     def _found_image(self, name: str, platform: str) -> Made:
+        one = self._places.named(name)
+        if one is not None and one.kind == "layout":
+            return self._made_of(
+                archive.layout_image(self.ctx, one.value, platform), name, platform
+            )
+        name = one.value if one is not None else name
         request = RunRequest(image=name, platform=platform)
         record = create.image_for(self.ctx, request, self.options.policy, self._pull)
+        return self._made_of(record, name, platform)
+
+    def _made_of(self, record: ImageRecord, name: str, platform: str) -> Made:
         have = platforms.of(record.config)
         wanted = platforms.parse(platform)
         if not platforms.matches(wanted, have):
@@ -357,9 +380,14 @@ class Build:
             )
         if isinstance(step, CopyStep):
             copied = step
-            content = self._content(copied, inputs, stage)
+            added = self._added(step)
+            if added is not None:
+                begin()
+                content = added.key(lambda text: self._local(step, text))
+            else:
+                content = self._content(copied, inputs, stage)
             return keys.of_copy(made.key, step, content, epoch), lambda directory, lowers: (
-                buildsteps.copy(work, directory, copied, lowers, inputs)
+                buildsteps.copy(work, directory, copied, lowers, inputs, added)
             )
         assert isinstance(step, RunStep)
         command = step
@@ -432,8 +460,7 @@ class Build:
         found = self._inputs.get(stage.index)
         if found is None:
             found = self._inputs[stage.index] = buildsteps.Inputs(
-                self._context.directory,
-                self._context.ignored,
+                self._places.find,
                 lambda name: self._work.lowers(self._origin(name, stage).refs),
                 network=self.options.network,
                 secrets=self.options.secrets,
@@ -451,21 +478,25 @@ class Build:
             return self._stage(found).result()
         return self._image(name)
 
+    def _added(self, step: CopyStep) -> Added | None:
+        """The sources of an ADD that has remote ones."""
+        if not (step.fetch and any(map(buildadd.is_remote, step.sources))):
+            if step.checksum:
+                raise BuildError("cannot ADD with --checksum: it is for URLs and git repositories")
+            return None
+        assert self.options.fetcher is not None
+        return buildadd.Added(step, self.options.fetcher)
+
+    def _local(self, step: CopyStep, text: str) -> str:
+        place = self._places.find()
+        assert place is not None
+        return place.content(self.ctx, [text], step.excludes, parents=step.parents)
+
     def _content(self, step: CopyStep, inputs: buildsteps.Inputs, stage: Stage) -> str:
         """The digest of what a COPY chooses."""
-        if step.fetch and any("://" in text or text.startswith("git@") for text in step.sources):
-            raise UsageError(
-                "cannot ADD from a URL or a git repository: that is not there yet", exit_code=1
-            )
-        if step.checksum:
-            raise UsageError(
-                "cannot ADD with --checksum: it is for URLs, which are not there yet", exit_code=1
-            )
         if not step.sources:
             return ""
-        if step.origin:
-            return self._taken(step, inputs, stage)
-        return self._chosen(step.sources, step.excludes, parents=step.parents)
+        return self._taken(step, inputs, stage)
 
     def _taken(self, step: CopyStep, inputs: buildsteps.Inputs, stage: Stage) -> str:
         """The digest of what a step takes from another stage or image.
@@ -473,6 +504,9 @@ class Build:
         Remembered by the layers it is taken from, where they are known already, so that nothing is mounted to
         find that nothing changed.
         """
+        place = self._places.find(step.origin)
+        if place is not None:
+            return place.content(self.ctx, step.sources, step.excludes, parents=step.parents)
         refs = self._origin(step.origin, stage).refs  # waits, which nobody may who holds a slot
         known = ""
         if all(ref.packed for ref in refs):
@@ -487,31 +521,16 @@ class Build:
             self._cache.put(known, {"digest": found, "diff_id": "", "layer": None})
         return found
 
-    def _chosen(
-        self, sources: Sequence[str], excludes: Sequence[str] = (), *, parents: bool = False
-    ) -> str:
-        if not self._context.directory:
-            raise BuildError("cannot copy from the build context: there is none")
-        with self._mutex:
-            if self._tree is None:
-                self._tree = Tree(self._context.directory, self._context.ignored)
-            tree = self._tree
-        found = [one for path in sources for one in tree.find(path, parents=parents)]
-        return digest(tree, found, self._digests, excludes)
-
     def _mounted(self, step: RunStep, inputs: buildsteps.Inputs, stage: Stage) -> list[str]:
         """Digests of what the step's bind mounts show."""
         out = []
         for mount in step.mounts:
             if mount["type"] != "bind":
                 continue
-            source = mount.get("source") or "/"
-            if mount.get("from"):
-                view = CopyStep(step.instruction)
-                view.sources, view.origin, view.dest = [source], mount["from"], "/"
-                out.append(self._taken(view, inputs, stage))
-            else:
-                out.append(self._chosen([source]))
+            view = CopyStep(step.instruction)
+            view.sources, view.dest = [mount.get("source") or "/"], "/"
+            view.origin = mount.get("from", "")
+            out.append(self._taken(view, inputs, stage))
         return out
 
     # failure

@@ -13,6 +13,7 @@ import fcntl
 import os
 import stat
 import threading
+import time
 
 from rootless.errors import RootlessError
 from rootless.linux import proc
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from .context import Context
 
+_BEING_MADE = 600.0  # seconds that a directory may take to get its lock
 WORKER = os.path.join(
     os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "builder", "worker.py"
 )
@@ -75,6 +77,38 @@ class Ref:
             return True
         pending = self._pending
         return pending is not None and pending.done() and pending.exception() is None
+
+
+def begin(ctx: Context) -> tuple[str, int]:
+    """A new directory of a build and the lock that keeps it; what killed builds left is removed."""
+    base, name = f"{ctx.paths.local_root}/build", os.urandom(6).hex()
+    path, new = f"{base}/{name}", f"{base}/.{name}"
+    try:
+        files.ensure_dir(new)
+        fd = os.open(f"{new}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        os.rename(new, path)  # never seen without its lock held
+    except OSError as error:
+        raise files.failure(f"make {path}", error) from None
+    ctx.realm  # noqa: B018  (made once, before threads want it)
+    left = [f"{base}/{one}" for one in os.listdir(base) if one != name and _abandoned(base, one)]
+    if left:
+        try:
+            ctx.remove_trees(left)
+        except RootlessError:
+            pass  # the next build tries again
+    return path, fd
+
+
+def _abandoned(base: str, name: str) -> bool:
+    if is_locked(f"{base}/{name}/lock"):
+        return False
+    if not name.startswith("."):
+        return True
+    try:
+        return os.stat(f"{base}/{name}").st_mtime < time.time() - _BEING_MADE
+    except OSError:
+        return False
 
 
 class Workspace:
@@ -132,31 +166,7 @@ class Workspace:
         return path
 
     def _begin(self) -> None:
-        base = f"{self.ctx.paths.local_root}/build"
-        path = f"{base}/{os.urandom(6).hex()}"
-        try:
-            files.ensure_dir(path)
-            self._lock_fd = os.open(f"{path}/lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise files.failure(f"make {path}", error) from None
-        fcntl.flock(self._lock_fd, fcntl.LOCK_EX)
-        self.directory = path
-        self.ctx.realm  # noqa: B018  (made once, before threads want it)
-        self._sweep(base)
-
-    def _sweep(self, base: str) -> None:
-        """Remove what killed builds left."""
-        mine = os.path.basename(self.directory)
-        left = [
-            f"{base}/{name}"
-            for name in os.listdir(base)
-            if name != mine and not is_locked(f"{base}/{name}/lock")
-        ]
-        if left:
-            try:
-                self.ctx.remove_trees(left)
-            except RootlessError:
-                pass  # the next build tries again
+        self.directory, self._lock_fd = begin(self.ctx)
 
     def close(self) -> None:
         """Wait for what is being packed, keep finished layers, and remove the rest."""

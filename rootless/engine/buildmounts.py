@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rootless.plan.request import Placement, RunRequest
 
     from .buildlayers import Workspace
+    from .buildnamed import Place
 
     Lowers = Callable[[str], Sequence[str]]
 
@@ -61,8 +62,7 @@ class Mounts:
         work: Workspace,
         directory: str,
         *,
-        context: str,
-        ignored: Sequence[str],
+        place: Callable[[str], Place | None],
         lowers: Lowers,
         secrets: Mapping[str, Secret],
         agents: Mapping[str, str],
@@ -71,8 +71,7 @@ class Mounts:
         self._work = work
         self._ctx = work.ctx
         self._directory = directory
-        self._context = context
-        self._ignored = ignored
+        self._place = place
         self._lowers = lowers
         self._secrets = secrets
         self._agents = agents
@@ -167,7 +166,8 @@ class Mounts:
 
     def _bound(self, request: RunRequest, mount: dict[str, str], base: str) -> None:
         origin = mount.get("from", "")
-        if origin:
+        place = self._place(origin)
+        if place is None:
             lowers = list(self._lowers(origin))
             if not lowers:
                 empty = f"{base}/empty"
@@ -175,18 +175,16 @@ class Mounts:
                 lowers = [empty]
             self._tree(request, mount, base, lowers)
             return
-        if not self._context:
-            raise BuildError("cannot mount the build context: there is none")
-        if self._ignored:  # what the ignore file leaves out must not be seen: a copy without it
-            self._copied(mount, f"{base}/context")
+        if place.ignored:  # what the ignore file leaves out must not be seen: a copy without it
+            self._copied(mount, f"{base}/context", place)
             self._below(request, {**mount}, f"{base}/context", writable=True)
         elif mount.get("rw", "false") in ("true", "1"):
-            self._tree(request, mount, base, [self._context])
+            self._tree(request, mount, base, [place.directory])
         else:
-            self._below(request, mount, self._context, writable=False)
+            self._below(request, mount, place.directory, writable=False)
 
-    def _copied(self, mount: Mapping[str, str], target: str) -> None:
-        """Copy what the step may see of the context to TARGET."""
+    def _copied(self, mount: Mapping[str, str], target: str, place: Place) -> None:
+        """Copy what the step may see of a directory to TARGET."""
         from rootless import jsonc
         from rootless.builder.copying import CONTEXT
         from rootless.runtime.realm import memfd
@@ -196,10 +194,10 @@ class Mounts:
         wanted = {
             "sources": [
                 {
-                    "root": self._context,
+                    "root": place.directory,
                     "title": CONTEXT,
                     "paths": [source],
-                    "ignored": list(self._ignored),
+                    "ignored": place.ignored,
                 }
             ],
             "inline": [],

@@ -13,7 +13,7 @@ from rootless.plan import spec as specs
 from rootless.plan.image import ImageConfig
 from rootless.plan.request import RunRequest
 from rootless.runtime import realm
-from rootless.store import ownership, worker
+from rootless.store import ownership, unpack, worker
 
 from . import attach, buildallow, cgroups, hostfiles, join, rootfs, start
 from .buildlayers import WORKER, clean_stubs
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
     from rootless.plan.request import Placement
 
+    from .buildadd import Added
     from .buildlayers import Workspace
     from .buildmounts import Secret
+    from .buildnamed import Place
     from .context import Context
 
 HOSTNAME = "buildkitsandbox"
@@ -37,27 +39,16 @@ _TAIL = 10
 class Inputs:
     """What steps take from beside their stage.
 
-    context, ignored  the build context and the patterns of its ignore file
-    lowers            trees of a stage or image by the name that --from gives
-    settings          of every RUN, as a request has them: limits, hosts, the size of /dev/shm ...
+    place     the directory that --from names, "" the build context; None for a stage or image
+    lowers    trees of a stage or image by the name that --from gives
+    settings  of every RUN, as a request has them: limits, hosts, the size of /dev/shm ...
     """
 
-    __slots__ = (
-        "agents",
-        "caches",
-        "context",
-        "ignored",
-        "lowers",
-        "network",
-        "secrets",
-        "settings",
-        "tell",
-    )
+    __slots__ = ("agents", "caches", "lowers", "network", "place", "secrets", "settings", "tell")
 
     def __init__(
         self,
-        context: str,
-        ignored: Sequence[str],
+        place: Callable[[str], Place | None],
         lowers: Callable[[str], Sequence[str]],
         *,
         network: str = "",
@@ -67,8 +58,7 @@ class Inputs:
         settings: Mapping[str, Any],
         tell: Callable[[str], None],
     ) -> None:
-        self.context = context
-        self.ignored = ignored
+        self.place = place
         self.lowers = lowers
         self.network = network
         self.secrets = secrets
@@ -122,8 +112,7 @@ def run(
     mounts = Mounts(
         work,
         directory,
-        context=inputs.context,
-        ignored=inputs.ignored,
+        place=inputs.place,
         lowers=inputs.lowers,
         secrets=inputs.secrets,
         agents=inputs.agents,
@@ -249,9 +238,10 @@ def _beside(
     for merged, below in views:
         more, before = _view(work, merged, below)
         outer, inner = [*more, *outer], [*before, *inner]
-    argv = worker.command(
-        WORKER, verb, f"--root={tree.merged}", f"--journal={directory}/{ownership.JOURNAL}", *words
-    )
+    said = [f"--root={tree.merged}", f"--journal={directory}/{ownership.JOURNAL}", *words]
+    if wanted.get("unpack") or any(one.get("unpack") for one in wanted.get("sources", ())):
+        said += [f"--site={path}" for path in unpack.accelerators()]
+    argv = worker.command(WORKER, verb, *said)
     ids = rootfs.ids_of(ctx, {"map_key": _map_key(ctx)}, RunRequest())
     fd = realm.memfd("request", jsonc.dumps(wanted).encode())
 
@@ -294,9 +284,8 @@ def _view(work: Workspace, merged: str, lowers: Sequence[str]) -> tuple[list[Any
     return assembly.outer, assembly.inner
 
 
-def copy_request(step: CopyStep, root: str, ignored: Sequence[str]) -> dict[str, Any]:
+def copy_request(step: CopyStep, root: str, ignored: Sequence[str], title: str) -> dict[str, Any]:
     """What the worker is told of a COPY from the tree at ROOT."""
-    title = CONTEXT if not step.origin else step.origin
     sources = []
     if step.sources:
         sources = [
@@ -320,13 +309,20 @@ def copy(
     step: CopyStep,
     lowers: Sequence[str],
     inputs: Inputs,
+    added: Added | None = None,
 ) -> None:
-    """Do a COPY or ADD over LOWERS; raises BuildError and others."""
-    root, ignored, views = inputs.context, inputs.ignored, []
-    if step.origin:
-        root, ignored = f"{directory}/source", ()
-        views = [(root, _origin(directory, inputs.lowers(step.origin)))]
-    wanted = copy_request(step, root, ignored)
+    """Do a COPY or ADD over LOWERS, of the sources ADDED if some are remote; raises BuildError and others."""
+    views = []
+    place = inputs.place(step.origin) if step.sources and added is None else None
+    if place is not None:
+        wanted = copy_request(step, place.directory, place.ignored, CONTEXT)
+    else:
+        root = f"{directory}/source"
+        if step.sources and added is None:
+            views = [(root, _origin(directory, inputs.lowers(step.origin)))]
+        wanted = copy_request(step, root, (), step.origin)
+    if added is not None:
+        wanted["sources"] = added.sources(inputs.place)
     if work.epoch >= 0:
         wanted["epoch"] = work.epoch
     _beside(work, directory, lowers, wanted, views)
@@ -346,7 +342,7 @@ def content(work: Workspace, step: CopyStep, inputs: Inputs) -> str:
     directory = work.step()
     root = f"{directory}/source"
     views = [(root, _origin(directory, inputs.lowers(step.origin)))]
-    wanted = copy_request(step, root, ())
+    wanted = copy_request(step, root, (), step.origin)
     found = _beside(work, directory, [], wanted, views, "digest")
     return str(found["digest"])
 

@@ -50,8 +50,8 @@ class LayerWriter:
 
     RECORDER: every owner becomes the caller, there is one ID, and this keeps what was to be.  PLAIN: the
     archive is no layer, so that nothing is a whiteout, what lies there stays, and a link on the way is an
-    error; then OWNERS tells whether files keep theirs, SET_IDS whether they may become set-ID, and KEEP_KINDS
-    forbids a directory in the place of a file and the reverse.
+    error; then OWNERS tells whether files keep theirs, OWNER whose all become, SET_IDS whether they may become
+    set-ID, and KEEP_KINDS forbids a directory in the place of a file and the reverse.
     """
 
     def __init__(
@@ -62,11 +62,12 @@ class LayerWriter:
         layer_format: str = "overlay",
         plain: bool = False,
         owners: bool = True,
+        owner: tuple[int, int] | None = None,
         set_ids: bool = True,
         keep_kinds: bool = False,
     ) -> None:
         self._plain = plain
-        self._owners = owners
+        self._owner = owner if owner is not None else None if owners else (0, 0)
         self._set_ids = set_ids
         self._keep_kinds = keep_kinds
         self._root = root_fd
@@ -106,8 +107,8 @@ class LayerWriter:
         self.skipped[what] = self.skipped.get(what, 0) + 1
 
     def _apply_one(self, entry: Entry, reader: TarReader) -> None:
-        if not self._owners:
-            entry.uid = entry.gid = 0
+        if self._owner is not None:
+            entry.uid, entry.gid = self._owner
         name = entry.name.rstrip(b"/") if entry.name[-1:] == b"/" else entry.name
         head, _, base = name.rpartition(b"/")
         kind = entry.type

@@ -382,7 +382,6 @@ def test_a_dockerfile_from_stdin(world: World) -> None:
     assert shell(world, made, "cat /x") == "stdin"
     done = world("build", "-", input="FROM busybox\nCOPY a /b\n", code=1)
     assert "there is none" in done.stderr
-    assert "not URLs or git" in world("build", "https://example.invalid/x.git", code=1).stderr
 
 
 def test_networks_of_a_run(world: World, ctx: Path) -> None:

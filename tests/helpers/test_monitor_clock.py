@@ -60,7 +60,7 @@ def test_the_stand_in_steps(rig: Rig) -> None:
 
 @pytest.mark.parametrize("seconds", [DAY, -DAY])
 def test_a_stop_takes_its_time_and_no_more(rig: Rig, seconds: int) -> None:
-    ready = rig.libexec / "ready"
+    ready = rig.libexec / f"ready{seconds}"
     client = start(rig, f"trap '' TERM; : >'{ready}'; while :; do sleep 0.1; done")
     until(ready.exists)
     begun = time.monotonic()

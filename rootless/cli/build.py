@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.builder import outputs, parser, remotes
+from rootless.builder import attest, outputs, parser, remotes
 from rootless.engine import build, buildcontext, buildoutput, buildplatforms, buildremote, sink
 from rootless.engine.buildmounts import Secret
 from rootless.engine.context import Context
@@ -83,12 +83,18 @@ def _build(
     outs = outputs.parse_all(
         args.get("output") or (), load=bool(args.get("load")), push=bool(args.get("push"))
     )
-    outputs.annotate(outs, args.get("annotation") or ())
+    wanted = attest.parse(
+        args.get("attest") or (), str(args.get("provenance") or ""), str(args.get("sbom") or "")
+    )
+    if wanted.generator:
+        raise UsageError("cannot list packages by a generator image: that is not there yet")
+    outputs.annotate(outs, args.get("annotation") or (), indexed=bool(wanted))
     buildoutput.check(outs, tags, stdout_is_terminal=os.isatty(1))
     options = build.Options(
         tags=tags,
         outputs=outs,
         squash=bool(args.get("squash")),
+        attest=wanted,
         target=str(args.get("target") or ""),
         build_args=_build_args(args, env),
         labels=kvfile.labels((), args.get("label") or ()),

@@ -11,7 +11,7 @@ import os
 import threading
 from concurrent.futures import Future
 
-from rootless.builder import evaluate, keys
+from rootless.builder import attest, evaluate, keys
 from rootless.builder import graph as graphs
 from rootless.builder.outputs import Output
 from rootless.builder.steps import CopyStep, MkdirStep, RunStep
@@ -58,6 +58,7 @@ class Options:
     platform  to build for; several: others are built beside it
     epoch     SOURCE_DATE_EPOCH, -1 for none
     outputs   what is made of the result; squash: with one layer over the base image's
+    attest    what is said of it
     allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
     contexts  named contexts by name; fetcher: what gets things from elsewhere
     """
@@ -76,6 +77,7 @@ class Options:
         self.epoch = -1
         self.outputs: Sequence[Output] = (Output(),)
         self.squash = False
+        self.attest = attest.Wanted()
         self.secrets: Mapping[str, Secret] = {}
         self.agents: Mapping[str, str] = {}
         self.allowed: frozenset[str] = frozenset()
@@ -107,6 +109,7 @@ class Build:
         self.scope = evaluate.Scope(file, options.build_args, builtin)
         self._cache = BuildCache(ctx.paths)
         records = f"{self._cache.directory}/files"
+        self._context = context
         self._places = Places(context, options.contexts, options.fetcher, records)
         self.graph = graphs.Graph(file, self.scope, self._places.names, self._places.aliases)
         self._target = self.graph.target(options.target)
@@ -122,6 +125,7 @@ class Build:
         self._inputs: dict[int, buildsteps.Inputs] = {}
         self._failed: BaseException | None = None
         self.metadata: dict[str, Any] = {}
+        self._began = buildimage.stamp(-1)
 
     def run(self) -> str:
         """Build; the image's ID.  Raises DockerfileError, BuildError and what steps raise."""
@@ -163,6 +167,14 @@ class Build:
         exporter = Exporter(
             self.ctx, self._work, self.display, options.outputs, options.tags, options.epoch
         )
+        if options.attest:
+            from . import buildattest
+
+            bases = [(name, made) for (name, _), made in self._images.items()]
+            facts = buildattest.facts(options, self._context, self._began)
+            exporter.statements = buildattest.statements(
+                self._work, self.display, options, facts, made, bases
+            )
         image_id = exporter.run(made)
         self.metadata = exporter.metadata()
         return image_id

@@ -80,22 +80,30 @@ def unpack(dest: str, produce: Callable[[int], Any], *, delete: bool = False) ->
 
 
 def _unpacked(stage: int, produce: Callable[[int], Any]) -> _Writer:
-    receiving, sending = os.pipe2(os.O_CLOEXEC)
     writer = _Writer(stage)
+    try:
+        piped(produce, writer.apply)
+    finally:
+        writer.close()
+    return writer
+
+
+def piped(produce: Callable[[int], Any], take: Callable[[TarReader], Any]) -> None:
+    """Have TAKE read the archive that PRODUCE writes to a descriptor; the first error of either is raised."""
+    receiving, sending = os.pipe2(os.O_CLOEXEC)
     failed: list[BaseException] = []
 
-    def take() -> None:
+    def read() -> None:
         try:
             reader = TarReader(lambda: os.read(receiving, _PIECE))
-            writer.apply(reader)
+            take(reader)
             reader.drain()
         except BaseException as error:
             failed.append(error)
         finally:
-            writer.close()
             os.close(receiving)
 
-    thread = threading.Thread(target=take, daemon=True)
+    thread = threading.Thread(target=read, daemon=True)
     thread.start()
     try:
         produce(sending)
@@ -111,7 +119,6 @@ def _unpacked(stage: int, produce: Callable[[int], Any]) -> _Writer:
         thread.join()
     if failed:
         raise failed[0]
-    return writer
 
 
 def _lstat(directory: int, name: bytes) -> os.stat_result | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from rootless.builder import attest
 from rootless.builder.outputs import STDOUT, Output
 from rootless.errors import RootlessError, UsageError
 from rootless.oci import reference as references
@@ -56,7 +57,10 @@ class Exporter:
         self._tags = list(tags)
         self._epoch = epoch
         self._images: dict[object, Image] = {}
+        self._tops: dict[object, dict[str, Any]] = {}
+        self.statements: list[tuple[str, dict[str, Any]]] = []
         self.image: Image | None = None
+        self.top: dict[str, Any] = {}
         self.names: list[str] = []
 
     def run(self, made: Made) -> str:
@@ -84,8 +88,12 @@ class Exporter:
             "org.opencontainers.image.created": str(image.config["created"]),
         }
         found["containerimage.config.digest"] = image.id
-        found["containerimage.descriptor"] = {**image.descriptor, "annotations": notes}
-        found["containerimage.digest"] = image.descriptor["digest"]
+        top = self.top or image.descriptor
+        found["containerimage.descriptor"] = {**top, "annotations": notes}
+        found["containerimage.digest"] = top["digest"]
+        for kind, predicate in self.statements:
+            if kind == attest.PROVENANCE:
+                found["buildx.build.provenance"] = predicate
         if self.names:
             found["image.name"] = ",".join(references.parse(name).full() for name in self.names)
         return found
@@ -161,10 +169,11 @@ class Exporter:
                     self._tell(vertex, f"naming to {name}")
             return
         notes = {"org.opencontainers.image.created": str(image.config["created"])}
-        notes.update(output.annotations.get("manifest-descriptor", {}))
+        scope = "index-descriptor" if self._indexed(output) else "manifest-descriptor"
+        notes.update(output.annotations.get(scope, {}))
         full = [references.parse(name).full() for name in names]
         contents = layoutwriter.Contents(
-            self._ctx.blobs, image.descriptor, full, notes, docker=output.kind == "docker"
+            self._ctx.blobs, self._top(image, output), full, notes, docker=output.kind == "docker"
         )
         if output.tar:
             self._to(output.dest, lambda fd: layoutwriter.archive(contents, fd))
@@ -186,13 +195,32 @@ class Exporter:
             found = self._images[key] = buildimage.assemble(self._ctx, made, self._epoch, form)
         return found
 
+    def _indexed(self, output: Output) -> bool:
+        return bool(self.statements) and (output.kind == "oci" or output.push)
+
+    def _top(self, image: Image, output: Output) -> dict[str, Any]:
+        """The descriptor of what leaves: the image's manifest, or an index with what is said of it."""
+        if not self._indexed(output):
+            return image.descriptor
+        from . import buildattest
+
+        notes = output.annotations
+        key = (id(image), tuple(self._names(output)), repr(sorted(notes.items())))
+        if key not in self._tops:
+            self._tops[key] = buildattest.index(
+                self._ctx, image, self._names(output), self.statements, notes
+            )
+        if image is self.image:
+            self.top = self._tops[key]
+        return self._tops[key]
+
     def _push(self, made: Made, output: Output, name: str, vertex: Vertex) -> None:
         from . import push
 
         image = self._assembled(made, output)
         where = push.push(
             self._ctx,
-            image.descriptor,
+            self._top(image, output),
             name,
             lambda line: self._tell(vertex, line),
             by_digest=output.by_digest,

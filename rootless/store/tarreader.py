@@ -167,6 +167,12 @@ class TarReader:
         self._consume(size, fd)
         self._left = 0
 
+    def read_all(self) -> bytes:
+        """The current member's data, of which the caller has seen the size."""
+        data = self._exact(self._left)
+        self._left = 0
+        return data
+
     def copy_sparse(self, fd: int) -> None:
         """Write the current member's data to where its map says, and set the size."""
         assert self._entry.sparse is not None

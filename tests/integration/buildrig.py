@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -38,3 +39,21 @@ def cached(done: Done[str]) -> list[bool]:
 
 def shell_of(world: World, name: str, script: str) -> str:
     return world.out("run", "--rm", "--entrypoint", "sh", name, "-c", script)
+
+
+def verify_layout(read: Any) -> dict[str, Any]:
+    """The manifest that a layout has, every blob of it checked; READ(name) gives a file's bytes."""
+    (entry,) = json.loads(read("index.json"))["manifests"]
+    assert json.loads(read("oci-layout"))["imageLayoutVersion"] == "1.0.0"
+
+    def blob(one: dict[str, Any]) -> bytes:
+        data = bytes(read(f"blobs/sha256/{one['digest'][7:]}"))
+        assert hashlib.sha256(data).hexdigest() == one["digest"][7:]
+        assert len(data) == one["size"]
+        return data
+
+    manifest = json.loads(blob(entry))
+    blob(manifest["config"])
+    for layer in manifest["layers"]:
+        blob(layer)
+    return {"entry": entry, "manifest": manifest}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import stat
@@ -10,10 +9,9 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from buildrig import build, image, shell
+from buildrig import build, image, shell, verify_layout
 from registry_server import RegistryServer, start_registry
 from rig import World, busybox
 
@@ -156,24 +154,6 @@ def test_nothing_is_left_of_an_archive_that_could_not_be_written(
 
 
 # images
-
-
-def verify_layout(read: Any) -> dict[str, Any]:
-    """The manifest that a layout has, every blob of it checked; READ(name) gives a file's bytes."""
-    (entry,) = json.loads(read("index.json"))["manifests"]
-    assert json.loads(read("oci-layout"))["imageLayoutVersion"] == "1.0.0"
-
-    def blob(one: dict[str, Any]) -> bytes:
-        data = bytes(read(f"blobs/sha256/{one['digest'][7:]}"))
-        assert hashlib.sha256(data).hexdigest() == one["digest"][7:]
-        assert len(data) == one["size"]
-        return data
-
-    manifest = json.loads(blob(entry))
-    blob(manifest["config"])
-    for layer in manifest["layers"]:
-        blob(layer)
-    return {"entry": entry, "manifest": manifest}
 
 
 def test_archives_can_be_loaded_and_read_by_others(world: World, ctx: Path, tmp_path: Path) -> None:
@@ -393,149 +373,3 @@ def test_the_id_is_told(world: World, ctx: Path, tmp_path: Path) -> None:
     assert (tmp_path / "iid").read_text() == made
     quiet = image(world, ctx, text, "-o", f"type=oci,dest={tmp_path}/o.tar")
     assert quiet == made
-
-
-# one layer, and what is told
-
-
-def test_squashing_leaves_one_layer_over_the_base(world: World, ctx: Path) -> None:
-    text = (
-        "FROM busybox\nRUN mkdir /d && echo 1 > /d/one && echo 2 > /d/two && touch -d @1000 /d/one\n"
-        "RUN rm /d/two && rm -r /home && echo 9 > /d/one && touch -d @1000 /d/one && chown 1000 /d/one\n"
-        "RUN chmod 700 /d && ln /d/one /d/hard\n"
-        "RUN cp /etc/passwd /tmp/p && sed s/root:x/toor:x/ /tmp/p > /etc/passwd"
-        " && touch -d @1700000000 /etc/passwd && rm /tmp/p\n"
-    )
-    plain = image(world, ctx, text)
-    made = image(world, ctx, text, "--squash")
-    (record,) = json.loads(world.out("image", "inspect", made))
-    assert len(record["RootFS"]["Layers"]) == 2
-    script = (
-        "cd /; stat -c '%n %a %u %Y' d d/* etc/passwd; stat -c %h d/one; cat d/one etc/passwd;"
-        "ls -d home 2>&1; ls -A tmp"
-    )
-    assert shell(world, made, script) == shell(world, plain, script)
-    # Neither size nor time tell that this file is another.
-    told = "stat -c '%s %Y' /etc/passwd"
-    assert shell(world, made, told) == shell(world, "busybox", told)
-    assert "toor:x" in shell(world, made, "cat /etc/passwd")
-    assert image(world, ctx, text, "--squash") == made
-    history = world.out("history", made, check=False)
-    assert "Traceback" not in history
-
-
-def test_metadata_is_written_under_buildkits_keys(world: World, ctx: Path, tmp_path: Path) -> None:
-    text = "FROM busybox\nRUN echo meta > /m\n"
-    words = ("-t", "meta:1", "-t", "meta:2", "--metadata-file", f"{tmp_path}/meta.json")
-    made = image(world, ctx, text, *words)
-    found = json.loads((tmp_path / "meta.json").read_text())
-    assert found["containerimage.config.digest"] == made
-    assert found["image.name"] == "docker.io/library/meta:1,docker.io/library/meta:2"
-    descriptor = found["containerimage.descriptor"]
-    assert descriptor["digest"] == found["containerimage.digest"]
-    assert descriptor["annotations"]["config.digest"] == made
-    blob = f"{world.home}/.local/share/rootless/images/blobs/sha256/{descriptor['digest'][7:]}"
-    data = Path(blob).read_bytes()
-    assert (len(data), json.loads(data)["config"]["digest"]) == (descriptor["size"], made)
-    assert found["buildx.build.ref"].count("/") == 2
-    image(
-        world, ctx, text, "-o", str(tmp_path / "files"), "--metadata-file", f"{tmp_path}/two.json"
-    )
-    assert list(json.loads((tmp_path / "two.json").read_text())) == ["buildx.build.ref"]
-
-
-def test_annotations_go_where_their_scope_says(world: World, ctx: Path, tmp_path: Path) -> None:
-    dest = tmp_path / "a.tar"
-    words = ("--annotation", "a=1", "--annotation", "manifest-descriptor:b=2")
-    text = "FROM busybox\nLABEL l=1 m=1\n"
-    build(world, ctx, text, *words, "-o", f"type=oci,dest={dest},annotation.c=3", "--label", "m=2")
-    with tarfile.open(dest) as tar:
-        found = verify_layout(lambda name: tar.extractfile(name).read())  # type: ignore[union-attr]
-        name = f"blobs/sha256/{found['manifest']['config']['digest'][7:]}"
-        config = json.loads(tar.extractfile(name).read())  # type: ignore[union-attr]
-    assert found["manifest"]["annotations"] == {"a": "1", "c": "3"}
-    assert found["entry"]["annotations"]["b"] == "2"
-    assert config["config"]["Labels"] == {"l": "1", "m": "2"}
-    for words, reason in (
-        (("--annotation", "index:a=1"), "index annotations are for images with an index"),
-        (("--annotation", "nowhere:a=1"), "is none of"),
-        (("--annotation", "a=1", "-o", "type=image,oci-mediatypes=false"), "annotations go not"),
-    ):
-        assert reason in build(world, ctx, text, *words, code=1).stderr
-
-
-# the same again
-
-
-def digests(path: Path) -> tuple[str, str]:
-    """Digest of an archive, and of the manifest it holds."""
-    with tarfile.open(path) as tar:
-        found = verify_layout(lambda name: tar.extractfile(name).read())  # type: ignore[union-attr]
-    return hashlib.sha256(path.read_bytes()).hexdigest(), found["entry"]["digest"]
-
-
-REPEATED = (
-    "FROM busybox\nARG WHO\nCOPY . /srv/\nRUN mkdir /a && echo x > /a/b && ln -s b /a/c"
-    " && chown -R 1000:1000 /a && mkfifo /a/p && rm -r /home\nWORKDIR /w\nENV A=b\n"
-)
-
-
-def test_the_same_input_gives_the_same_bytes(world: World, ctx: Path, tmp_path: Path) -> None:
-    for name in ("z", "a", "m"):
-        (ctx / name).write_text(name)
-    env = {"SOURCE_DATE_EPOCH": "1700000000"}
-    seen = []
-    for number, at in enumerate((1_800_000_000, 1_900_000_000)):
-        os.utime(ctx / "a", (at, at))
-        dest = tmp_path / f"{number}.tar"
-        output = f"type=oci,dest={dest},rewrite-timestamp=true"
-        build(world, ctx, REPEATED, "--no-cache", "-t", "same:1", "-o", output, env=env)
-        seen.append(digests(dest))
-    assert seen[0] == seen[1]
-    single = World()
-    try:
-        single.env["ROOTLESS_IDMAP_MODE"] = "single"
-        busybox(single)
-        dest = tmp_path / "single.tar"
-        output = f"type=oci,dest={dest}"
-        build(
-            single,
-            ctx,
-            REPEATED,
-            *("-t", "same:1", "-o", output),
-            env=env,
-        )
-        assert digests(dest) == seen[0]
-        trees = [tmp_path / "tree-many", tmp_path / "tree-one"]
-        for one, tree in zip((world, single), trees):
-            build(one, ctx, REPEATED, "-o", f"type=tar,dest={tree}", env=env)
-        assert trees[0].read_bytes() == trees[1].read_bytes()
-        with tarfile.open(trees[1]) as tar:
-            assert tar.getmember("a/b").uid == 1000
-    finally:
-        single.close()
-    with tarfile.open(tmp_path / "0.tar") as tar:
-        manifest = verify_layout(lambda name: tar.extractfile(name).read())["manifest"]  # type: ignore[union-attr]
-        for layer in manifest["layers"][1:]:
-            stream = tar.extractfile(f"blobs/sha256/{layer['digest'][7:]}")
-            with tarfile.open(fileobj=stream) as inner:
-                assert max(member.mtime for member in inner) <= 1700000000
-
-
-def test_times_of_files_stay_where_they_shall(world: World, ctx: Path, tmp_path: Path) -> None:
-    (ctx / "new").write_text("new")
-    os.utime(ctx / "new", (1_800_000_000, 1_800_000_000))
-    env = {"SOURCE_DATE_EPOCH": "1700000000"}
-    for rewrite, wanted in (("true", 1_700_000_000), ("false", 1_800_000_000)):
-        dest = tmp_path / f"{rewrite}.tar"
-        output = f"type=oci,dest={dest},rewrite-timestamp={rewrite}"
-        build(world, ctx, "FROM scratch\nCOPY new /\n", "-o", output, env=env)
-        with tarfile.open(dest) as tar:
-            found = verify_layout(lambda name: tar.extractfile(name).read())  # type: ignore[union-attr]
-            (layer,) = found["manifest"]["layers"]
-            stream = tar.extractfile(f"blobs/sha256/{layer['digest'][7:]}")
-            with tarfile.open(fileobj=stream) as inner:
-                assert inner.getmember("new").mtime == wanted
-            name = f"blobs/sha256/{found['manifest']['config']['digest'][7:]}"
-            config = json.loads(tar.extractfile(name).read())  # type: ignore[union-attr]
-        assert config["created"] == "2023-11-14T22:13:20Z"

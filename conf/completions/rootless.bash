@@ -29,7 +29,7 @@ _rootless() {
     command=
     if [ "$at" -lt "$cword" ]; then
         command=${words[at]}
-        case $command in builder|container|healthcheck|image|network|system|volume)
+        case $command in builder|container|healthcheck|image|network|system|volume|working)
             if [ "$((at + 1))" -lt "$cword" ]; then
                 command="$command ${words[at+1]}"
             fi ;;
@@ -37,7 +37,7 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
+            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait working'
             takes=' --root --runtime-dir --storage-driver --cgroup-manager --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
@@ -66,6 +66,9 @@ _rootless() {
             ;;
         volume)
             flags='--help create export import inspect list ls prune remove rm'
+            ;;
+        working)
+            flags='--help add commit config containers copy from ls mount ps rm run umount'
             ;;
         'container run'|run)
             flags='--add-host --annotation --attach --blkio-weight --blkio-weight-device --cap-add --cap-drop --cgroup-conf --cgroup-parent --cgroupns --cidfile --cpu-count --cpu-percent --cpu-period --cpu-quota --cpu-rt-period --cpu-rt-runtime --cpu-shares --cpus --cpuset-cpus --cpuset-mems --detach --detach-keys --device --device-cgroup-rule --device-read-bps --device-read-iops --device-write-bps --device-write-iops --disable-content-trust --dns --dns-option --dns-search --domainname --entrypoint --env --env-file --explain --expose --gpus --group-add --health-cmd --health-interval --health-on-failure --health-retries --health-start-interval --health-start-period --health-timeout --hostname --init --interactive --io-maxbandwidth --io-maxiops --ip --ip6 --ipc --isolation --kernel-memory --label --label-file --link --link-local-ip --log-driver --log-opt --mac-address --memory --memory-reservation --memory-swap --memory-swappiness --mount --name --network --network-alias --network-opt --no-healthcheck --oom-kill-disable --oom-score-adj --pid --pids-limit --platform --privileged --publish --publish-all --pull --quiet --read-only --restart --rm --rootfs --runtime --security-opt --shm-size --sig-proxy --stop-signal --stop-timeout --storage-opt --strict-limits --sysctl --tmpfs --tty --ulimit --use-api-socket --user --userns --uts --volume --volume-driver --volumes-from --workdir -a -c -d -e -h -i -l -m -p -P -q -t -u -v -w --help'
@@ -123,7 +126,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait'
+            flags='--help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait working'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -371,6 +374,45 @@ _rootless() {
             flags='--format --platform -f --help'
             takes=' --format -f --platform '
             kind=images
+            ;;
+        'working add')
+            flags='--chmod --chown --exclude --from --help'
+            takes=' --chmod --chown --exclude --from '
+            ;;
+        'working commit')
+            flags='--message --rm -m --help'
+            takes=' --message -m '
+            ;;
+        'working config')
+            flags='--author --change --cmd --entrypoint --env --label --port --stop-signal --user --volume --workingdir -a -c -e -l -p -u -v -w --help'
+            takes=' --author -a --change -c --cmd --entrypoint --env -e --label -l --port -p --stop-signal --user -u --volume -v --workingdir -w '
+            ;;
+        'working copy')
+            flags='--chmod --chown --exclude --from --help'
+            takes=' --chmod --chown --exclude --from '
+            ;;
+        'working from')
+            flags='--name --pull --quiet -q --help'
+            takes=' --name --pull '
+            case $prev in
+                --pull) choices='always missing never' ;;
+            esac
+            ;;
+        'working containers'|'working ls'|'working ps')
+            flags='--no-trunc --noheading --quiet -n -q --help'
+            ;;
+        'working mount')
+            flags='--help'
+            ;;
+        'working rm')
+            flags='--all -a --help'
+            ;;
+        'working run')
+            flags='--add-host --cap-add --cap-drop --env --network --user --volume --workdir -e -u -v -w --help'
+            takes=' --add-host --cap-add --cap-drop --env -e --network --user -u --volume -v --workdir -w '
+            ;;
+        'working umount')
+            flags='--all -a --help'
             ;;
     esac
     if [[ $files == *" $prev "* ]]; then

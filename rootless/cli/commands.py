@@ -84,6 +84,16 @@ TABLE: dict[str, Row] = {
     "volume prune": ("prune.volumes", "Remove unused volumes", "[OPTIONS]", "volume-prune", 0, 0, MANAGEMENT, True),
     "volume rm": ("volume.rm", "Remove volumes", "[OPTIONS] VOLUME [VOLUME...]", "volume-rm", 1, -1, MANAGEMENT, False),
     "image inspect": ("inspect", "Show everything known about images", "[OPTIONS] IMAGE [IMAGE...]", "image-inspect", 1, -1, MANAGEMENT, False),
+    "working add": ("working.add", "Copy files into a working container and unpack archives", "[OPTIONS] CONTAINER SOURCE... [DESTINATION]", "working-copy", 2, -1, MANAGEMENT, True),
+    "working commit": ("working.commit", "Make an image of a working container", "[OPTIONS] CONTAINER [IMAGE]", "working-commit", 1, 2, MANAGEMENT, True),
+    "working config": ("working.config", "Change what the image of a working container will say", "[OPTIONS] CONTAINER", "working-config", 1, 1, MANAGEMENT, True),
+    "working copy": ("working.copy", "Copy files into a working container", "[OPTIONS] CONTAINER SOURCE... [DESTINATION]", "working-copy", 2, -1, MANAGEMENT, True),
+    "working from": ("working.from_", "Make a working container", "[OPTIONS] IMAGE|scratch", "working-from", 1, 1, MANAGEMENT, True),
+    "working ls": ("working.ls", "List working containers", "[OPTIONS]", "working-ls", 0, 0, MANAGEMENT, True),
+    "working mount": ("working.mount", "Mount working containers and print where", "[CONTAINER...]", "none", 0, -1, MANAGEMENT, True),
+    "working rm": ("working.rm", "Remove working containers", "[OPTIONS] [CONTAINER...]", "working-rm", 0, -1, MANAGEMENT, True),
+    "working run": ("working.run", "Run a command over a working container", "[OPTIONS] CONTAINER COMMAND [ARG...]", "working-run", 2, -1, MANAGEMENT, True),
+    "working umount": ("working.umount", "Unmount working containers", "[OPTIONS] [CONTAINER...]", "working-umount", 0, -1, MANAGEMENT, True),
 }  # fmt: skip
 
 GROUPS: dict[str, str] = {
@@ -94,6 +104,7 @@ GROUPS: dict[str, str] = {
     "network": "Manage networks",
     "system": "Look at the engine",
     "volume": "Manage volumes",
+    "working": "Make images step by step from a script",
 }
 
 ALIASES: dict[str, str] = {
@@ -124,10 +135,12 @@ ALIASES: dict[str, str] = {
     "network remove": "network rm",
     "volume list": "volume ls",
     "volume remove": "volume rm",
+    "working containers": "working ls",
+    "working ps": "working ls",
 }
 
 # Flags after the first argument belong to what runs in the container (or to ps, for top).
-STOPS_AT_ARGUMENT = ("run", "create", "exec", "top", "unshare")
+STOPS_AT_ARGUMENT = ("run", "create", "exec", "top", "unshare", "working run")
 
 
 class Command:

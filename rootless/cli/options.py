@@ -447,6 +447,10 @@ def rows(name: str) -> tuple[Row, ...]:
         from . import buildflags
 
         return buildflags.BUILD if name == "build" else buildflags.PRUNE
+    if name.startswith("working-"):
+        from . import workingflags
+
+        return workingflags.SETS[name]
     return SETS[name]
 
 

@@ -217,7 +217,7 @@ def _until_dead(pid: int) -> None:
 # files
 
 
-def _beside(
+def beside(
     work: Workspace,
     directory: str,
     lowers: Sequence[str],
@@ -325,7 +325,7 @@ def copy(
         wanted["sources"] = added.sources(inputs.place)
     if work.epoch >= 0:
         wanted["epoch"] = work.epoch
-    _beside(work, directory, lowers, wanted, views)
+    beside(work, directory, lowers, wanted, views)
 
 
 def _origin(directory: str, lowers: Sequence[str]) -> list[str]:
@@ -343,14 +343,14 @@ def content(work: Workspace, step: CopyStep, inputs: Inputs) -> str:
     root = f"{directory}/source"
     views = [(root, _origin(directory, inputs.lowers(step.origin)))]
     wanted = copy_request(step, root, (), step.origin)
-    found = _beside(work, directory, [], wanted, views, "digest")
+    found = beside(work, directory, [], wanted, views, "digest")
     return str(found["digest"])
 
 
 def export(work: Workspace, lowers: Sequence[str], epoch: int, sink: int) -> None:
     """Write what a container on LOWERS would see as a tar archive to the descriptor SINK."""
     words = [f"--epoch={epoch}", *(f"--lower={path}" for path in lowers)]
-    _beside(work, work.step(), lowers, {}, verb="export", words=words, sink=sink)
+    beside(work, work.step(), lowers, {}, verb="export", words=words, sink=sink)
 
 
 def squash(work: Workspace, lowers: Sequence[str], base: Sequence[str]) -> dict[str, Any]:
@@ -365,13 +365,13 @@ def squash(work: Workspace, lowers: Sequence[str], base: Sequence[str]) -> dict[
     ]
     directory = work.step()
     return work.stored(
-        lambda fd: _beside(work, directory, lowers, {}, verb="pack", words=words, sink=fd)
+        lambda fd: beside(work, directory, lowers, {}, verb="pack", words=words, sink=fd)
     )
 
 
 def mkdir(work: Workspace, directory: str, step: MkdirStep, lowers: Sequence[str]) -> None:
     """Make a working directory where it is missing."""
-    _beside(work, directory, lowers, {"mkdir": step.path, "chown": step.user})
+    beside(work, directory, lowers, {"mkdir": step.path, "chown": step.user})
 
 
 def tail(data: bytes) -> list[str]:

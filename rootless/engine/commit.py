@@ -75,15 +75,18 @@ def commit(
     message: str = "",
     changes: Iterable[str] = (),
     pause: bool = True,
+    config: dict[str, Any] | None = None,
 ) -> str:
     """Make an image of the container, called NAME if given; its ID.
 
-    PAUSE: a running container that has a control group is paused meanwhile.  Raises DockerfileError for a
-    CHANGES instruction that cannot be, ConflictError without an image.
+    CONFIG stands in for what the container was made with.  PAUSE: a running container that has a control
+    group is paused meanwhile.  Raises DockerfileError for a CHANGES instruction that cannot be, ConflictError
+    without an image.
     """
     files.check_rootfs(container, "commit")
     record = ctx.images.resolve(container.record["image_id"])
-    config = _config_of(container, record.config.get("config") or {})
+    if config is None:
+        config = _config_of(container, record.config.get("config") or {})
     apply_changes(config, changes)
     command = " ".join([container.record.get("path", ""), *container.record.get("args", ())])
     lease = ctx.blobs.lease()

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     Row = dict[str, Any]
     Wanted = Callable[[Row], bool]
 
+WORKING = "io.rootless.working"  # the label of containers that a script makes an image in
 STOPPED = ("created", "exited", "dead")
 
 
@@ -38,6 +39,8 @@ def containers(ctx: Context, wanted: Wanted) -> tuple[list[str], int]:
             continue
         try:
             container = ctx.containers.get(row["id"])
+            if WORKING in container.record["request"].get("labels", {}):
+                continue  # it is never started, and not done with
             size = usage.writable(ctx, [container])[0]
             lifecycle.remove(ctx, container)
         except (NotFoundError, ConflictError):

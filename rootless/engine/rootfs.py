@@ -130,13 +130,14 @@ def run_with_root(
     *,
     volumes: bool = False,
     directory: str = "",
+    stays: bool = False,
 ) -> tuple[int, str]:
     """Start ARGV as the container's root beside its assembled root: (pid, path of that root).
 
     For a container that does not run: its writable layer can be mounted once only.  The program is one
     of the host, ``{root}`` in ARGV stands for the path; FDS as in Context.run_in_realm; VOLUMES: what
     the user mounted from the host is there, too.  DIRECTORY is the container's while it is
-    being created.  The caller reaps.
+    being created.  The caller reaps; it dies with us unless it STAYS, in a session of its own.
     """
     from rootless.plan import launch
     from rootless.plan.request import RunRequest
@@ -164,5 +165,8 @@ def run_with_root(
     ids = ids_of(ctx, record, request, place.auto_slot)
     words = [word.replace("{root}", place.merged) for word in argv]
     ops = launch.rootfs_tape(outer, root, words, ids)
+    if stays:
+        ops = [op for op in ops if op[0] != "pdeathsig"]
+        ops.insert(-1, ("setsid", ()))
     what = f"assemble the root filesystem of container {record['id'][:12]}"
     return ctx.play(ops, what, fds), place.merged

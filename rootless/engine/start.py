@@ -142,7 +142,7 @@ def _start_locked(ctx: Context, container: Container, lock: int) -> Client:
         ownnet.plan(ctx, request, image, place)
     spec = specs.build_spec(request, image, ctx.facts, place)
     ops = launch.build_tape(spec, place, ctx.facts)
-    _prepare(place, request, spec)
+    prepare(place, request, spec)
     if place.fast is not None:
         from . import fastconnect
 
@@ -201,7 +201,7 @@ def _log(
     return logconfig.apply(container, request, image, spec, place.run_dir, options)
 
 
-def _prepare(place: Placement, request: RunRequest, spec: dict[str, Any]) -> None:
+def prepare(place: Placement, request: RunRequest, spec: dict[str, Any]) -> None:
     """Directories and files that must be there before the tape is played.
 
     The writable directories are the tape's own to make: their owner is the container's root, which

@@ -97,8 +97,8 @@ _rootless() {
             takes=' --filter -f --format --last -n '
             ;;
         build|'builder build'|'image build')
-            flags='--add-host --allow --annotation --attest --build-arg --build-context --cgroup-parent --call --check --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --file --force-rm --iidfile --label --load --memory --memory-swap --metadata-file --network --no-cache --no-cache-filter --output --platform --progress --provenance --pull --push --quiet --rm --sbom --secret --security-opt --shm-size --squash --ssh --tag --target --ulimit -c -f -m -o -q -t --help'
-            takes=' --add-host --allow --annotation --attest --build-arg --build-context --cgroup-parent --call --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --file -f --iidfile --label --memory -m --memory-swap --metadata-file --network --no-cache-filter --output -o --platform --progress --provenance --sbom --secret --security-opt --shm-size --ssh --tag -t --target --ulimit '
+            flags='--add-host --allow --annotation --attest --build-arg --build-context --cache-from --cache-to --cgroup-parent --call --check --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --file --force-rm --iidfile --label --load --memory --memory-swap --metadata-file --network --no-cache --no-cache-filter --output --platform --progress --provenance --pull --push --quiet --rm --sbom --secret --security-opt --shm-size --squash --ssh --tag --target --ulimit -c -f -m -o -q -t --help'
+            takes=' --add-host --allow --annotation --attest --build-arg --build-context --cache-from --cache-to --cgroup-parent --call --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --file -f --iidfile --label --memory -m --memory-swap --metadata-file --network --no-cache-filter --output -o --platform --progress --provenance --sbom --secret --security-opt --shm-size --ssh --tag -t --target --ulimit '
             files=' --output -o '
             case $prev in
                 --call) choices='build check outline targets' ;;

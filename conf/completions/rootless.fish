@@ -286,6 +286,8 @@ complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l a
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l attest -r -d 'Say something of the image beside it: type=provenance|sbom[,KEY=VALUE]'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l build-arg -r -d 'Set a variable that the Dockerfile declares with ARG'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l build-context -r -d 'Give a name that FROM and --from may use a place: NAME=PATH, an URL, docker-image://, oci-layout:// or target:'
+complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l cache-from -r -d 'Take steps from a cache: IMAGE or type=registry|local,...'
+complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l cache-to -r -d 'Put steps into a cache: inline or type=registry|local|inline,...'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l cgroup-parent -r -d 'Parent control group of RUN'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l call -r -a 'build check outline targets' -d 'What to do: build, check, outline or targets'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l check -d 'Check the Dockerfile and build nothing (short for --call=check)'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from rootless.builder import attest, outputs, parser, remotes
+from rootless.builder import attest, caches, outputs, parser, remotes
 from rootless.engine import build, buildcontext, buildoutput, buildplatforms, buildremote, sink
 from rootless.engine.buildmounts import Secret
 from rootless.engine.context import Context
@@ -110,12 +110,15 @@ def _build(
         run=buildrun.settings(args),
         contexts={one.name: one for one in map(remotes.named, args.get("build_context") or ())},
         fetcher=fetcher,
+        cache_from=[caches.parse(text, "from") for text in args.get("cache_from") or ()],
+        cache_to=_cache_to(args, env),
     )
     display = buildshow.display("quiet" if quiet else str(args.get("progress")), sys.stderr)
     try:
         pull = session.puller(ctx, quiet=quiet)
         _remarks(file, display, options)
         image_id, metadata = _built(ctx, file, context, options, display, pull)
+        options.recorder.export(ctx, options.cache_to, display)
     finally:
         display.close()
     if args.get("iidfile") and image_id:
@@ -161,6 +164,13 @@ def _built(
     finally:
         if lease is not None:
             os.close(lease)
+
+
+def _cache_to(args: Parsed, env: Mapping[str, str]) -> list[caches.Place]:
+    found = [caches.parse(text, "to") for text in args.get("cache_to") or ()]
+    if _build_args(args, env).get("BUILDKIT_INLINE_CACHE", "").lower() in ("1", "true"):
+        found.append(caches.Place("inline"))
+    return found
 
 
 def _write(path: str, text: str) -> None:

@@ -17,6 +17,8 @@ BUILD: tuple[Row, ...] = (
     ("attest", "", "list", "list", "Say something of the image beside it: type=provenance|sbom[,KEY=VALUE]"),
     ("build-arg", "", "list", "list", "Set a variable that the Dockerfile declares with ARG"),
     ("build-context", "", "list", "list", "Give a name that FROM and --from may use a place: NAME=PATH, an URL, docker-image://, oci-layout:// or target:"),
+    ("cache-from", "", "list", "list", "Take steps from a cache: IMAGE or type=registry|local,..."),
+    ("cache-to", "", "list", "list", "Put steps into a cache: inline or type=registry|local|inline,..."),
     ("cgroup-parent", "", "str", "string", "Parent control group of RUN"),
     ("call", "", "str", "string", "What to do: build, check, outline or targets", "", "build", (), CALLS),
     ("check", "", "bool", "", "Check the Dockerfile and build nothing (short for --call=check)"),

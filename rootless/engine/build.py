@@ -22,6 +22,7 @@ from rootless.store import compress
 from rootless.store.buildcache import BuildCache
 
 from . import archive, buildadd, buildallow, buildimage, buildplatforms, buildsteps, create
+from .buildcaches import Imports, Recorder
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
 from .buildnamed import Places
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
+    from rootless.builder.caches import Place
     from rootless.builder.parser import Dockerfile, Stage
     from rootless.builder.remotes import Named
     from rootless.builder.steps import Settled, Step
@@ -61,6 +63,7 @@ class Options:
     attest    what is said of it
     allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
     contexts  named contexts by name; fetcher: what gets things from elsewhere
+    cache_from, cache_to  caches elsewhere; recorder: what goes into them when all is built
     """
 
     def __init__(self, **values: Any) -> None:
@@ -84,6 +87,9 @@ class Options:
         self.run: Mapping[str, Any] = {}
         self.contexts: Mapping[str, Named] = {}
         self.fetcher: Fetcher | None = None
+        self.cache_from: Sequence[Place] = ()
+        self.cache_to: Sequence[Place] = ()
+        self.recorder = Recorder()
         for key, value in values.items():
             setattr(self, key, value)
 
@@ -126,6 +132,7 @@ class Build:
         self._failed: BaseException | None = None
         self.metadata: dict[str, Any] = {}
         self._began = buildimage.stamp(-1)
+        self._imports = Imports(ctx, options.cache_from, self._platform, display)
 
     def run(self) -> str:
         """Build; the image's ID.  Raises DockerfileError, BuildError and what steps raise."""
@@ -149,6 +156,7 @@ class Build:
                     future.exception()
                 self._work.close()
                 self._places.close()
+                self._imports.close()
         finally:
             if lease is not None:
                 os.close(lease)
@@ -157,13 +165,19 @@ class Build:
         return image_id
 
     def _export(self, made: Made) -> str:
+        options = self.options
+        if options.cache_to:
+            steps = {key: future.result().record for key, future in self._steps.items()}
+            own = options.recorder.add(steps, made)
+            if any(place.kind == "inline" for place in options.cache_to):
+                made = made.child()
+                made.inline = own
         if self.options.labels:
             labels = {**(made.config.get("Labels") or {}), **self.options.labels}
             made = made.child()
             made.config = {**made.config, "Labels": labels}
         if self.options.squash:
             made = buildimage.squashed(made, self._merged)
-        options = self.options
         exporter = Exporter(
             self.ctx, self._work, self.display, options.outputs, options.tags, options.epoch
         )
@@ -444,6 +458,10 @@ class Build:
             found = None if fresh else self._cached(key)  # another build may just have done it
             if found is not None:
                 return found, True
+            brought = None if fresh else self._imports.step(key)
+            if brought is not None:
+                self._cache.put(key, brought)
+                return Ref(brought), True
             with self._slots:
                 self._check_stopped()
                 refs = [] if getattr(step, "link", False) else made.refs
@@ -521,16 +539,18 @@ class Build:
             return place.content(self.ctx, step.sources, step.excludes, parents=step.parents)
         refs = self._origin(step.origin, stage).refs  # waits, which nobody may who holds a slot
         known = ""
-        if all(ref.packed for ref in refs):
-            layers = [ref.record["diff_id"] for ref in refs]
-            known = keys.of_content(layers, step)
+        if any(to.all for to in self.options.cache_to) or all(ref.packed for ref in refs):
+            known = keys.of_content([ref.record["diff_id"] for ref in refs], step)
             record = self._cache.get(known)
-            if record is not None:
-                return str(record["digest"])
+            found = str(record["digest"]) if record is not None else self._imports.content(known)
+            if found:
+                self.options.recorder.chose(known, found)
+                return found
         with self._slots:
             found = buildsteps.content(self._work, step, inputs)
         if known:
             self._cache.put(known, {"digest": found, "diff_id": "", "layer": None})
+            self.options.recorder.chose(known, found)
         return found
 
     def _mounted(self, step: RunStep, inputs: buildsteps.Inputs, stage: Stage) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 
 from rootless import jsonc
+from rootless.builder import caches
 from rootless.builder.outputs import Compression
 from rootless.oci import descriptor as descriptors
 from rootless.oci import media_types
@@ -33,9 +34,10 @@ class Made:
     document  the base image's config blob, parsed: os, architecture, history ...
     config    its "config" after the instructions until now
     refs      layers, lowest first; history  (text, Ref or None) of each instruction
+    inline    records of steps that the image's config shall tell, by key
     """
 
-    __slots__ = ("args", "author", "base", "config", "document", "history", "key", "refs")
+    __slots__ = ("args", "author", "base", "config", "document", "history", "inline", "key", "refs")
 
     def __init__(
         self, document: dict[str, Any], config: dict[str, Any], refs: Sequence[Ref], key: str
@@ -47,6 +49,7 @@ class Made:
         self.args: dict[str, str | None] = {}
         self.author = ""
         self.base = ""
+        self.inline: Mapping[str, Any] | None = None
         self.history: list[tuple[str, Ref | None]] = []
 
     def child(self) -> Made:
@@ -104,6 +107,9 @@ def document(made: Made, epoch: int) -> dict[str, Any]:
         rootfs={"type": "layers", "diff_ids": diff_ids},
         history=history,
     )
+    out.pop(caches.INLINE, None)  # the base image's
+    if made.inline is not None:
+        out[caches.INLINE] = caches.inline(made.inline, diff_ids)
     if made.author:
         out["author"] = made.author
     return out

@@ -68,10 +68,10 @@ def pull(ctx: Context, text: str, wanted: str | None, sink: ProgressSink) -> Pul
     here = platform.parse(wanted or "linux/" + ctx.facts.arch, ctx.facts.arch)
     lease = ctx.blobs.lease()
     try:
-        repository, top = _resolve(ctx, ref)
+        repository, top = look_up(ctx, ref)
         try:
             sink.line(f"{ref.tag or ref.digest}: Pulling from {ref.path}")
-            chosen = _for_platform(repository, top, here, ref)
+            chosen = for_platform(repository, top, here, ref)
             before = _present(ctx, ref)
             new = _fetch(ctx, repository, chosen, _Wanted(ref, here, bool(wanted)), sink)
         finally:
@@ -102,7 +102,7 @@ class _Wanted:
 # resolving
 
 
-def _resolve(ctx: Context, ref: Reference) -> tuple[Repository, Manifest]:
+def look_up(ctx: Context, ref: Reference) -> tuple[Repository, Manifest]:
     """The manifest or index, from the first of the repository's places that has it."""
     entries = places.load(places.files(ctx.env, ctx.paths.conf))
     candidates = places.places(
@@ -124,7 +124,7 @@ def _texts(ctx: Context, key: str) -> list[str]:
     return value if isinstance(value, list) else []
 
 
-def _for_platform(
+def for_platform(
     repository: Repository, top: Manifest, wanted: Platform, ref: Reference
 ) -> Manifest:
     """The manifest for a platform, through at most MAX_NESTING indexes."""

@@ -52,6 +52,14 @@ _DOCKERS = {
 }
 
 
+def as_oci(media_type: str) -> str:
+    """OCI's word for what Docker calls otherwise; other types stay."""
+    return _OCI.get(media_type, media_type)
+
+
+_OCI = {docker: oci for oci, docker in _DOCKERS.items()} | {DOCKER_LAYER_ZSTD: OCI_LAYER_ZSTD}
+
+
 def is_foreign(media_type: str) -> bool:
     """Whether a layer may not be distributed: it is fetched from elsewhere, which is not supported."""
     return ".nondistributable." in media_type or ".foreign." in media_type

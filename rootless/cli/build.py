@@ -8,6 +8,7 @@ import sys
 from rootless.builder import attest, caches, outputs, parser, remotes
 from rootless.engine import build, buildcontext, buildoutput, buildplatforms, buildremote, sink
 from rootless.engine.buildmounts import Secret
+from rootless.engine.buildoptions import Options
 from rootless.engine.context import Context
 from rootless.errors import BuildError, RootlessError, UsageError
 from rootless.store import files
@@ -90,7 +91,7 @@ def _build(
         raise UsageError("cannot list packages by a generator image: that is not there yet")
     outputs.annotate(outs, args.get("annotation") or (), indexed=bool(wanted))
     buildoutput.check(outs, tags, stdout_is_terminal=os.isatty(1))
-    options = build.Options(
+    options = Options(
         tags=tags,
         outputs=outs,
         squash=bool(args.get("squash")),
@@ -137,7 +138,7 @@ def _built(
     ctx: Context,
     file: Dockerfile,
     context: BuildContext,
-    options: build.Options,
+    options: Options,
     display: Any,
     pull: Any,
 ) -> tuple[str, dict[str, Any]]:

@@ -11,7 +11,7 @@ import os
 import threading
 from concurrent.futures import Future
 
-from rootless.builder import attest, evaluate, keys
+from rootless.builder import evaluate, keys
 from rootless.builder import graph as graphs
 from rootless.builder.outputs import Output
 from rootless.builder.steps import CopyStep, MkdirStep, RunStep
@@ -22,76 +22,29 @@ from rootless.store import compress
 from rootless.store.buildcache import BuildCache
 
 from . import archive, buildadd, buildallow, buildimage, buildplatforms, buildsteps, create
-from .buildcaches import Imports, Recorder
+from .buildcaches import Imports
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
 from .buildnamed import Places
+from .buildoptions import Options
 from .buildoutput import Exporter
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
-    from rootless.builder.caches import Place
     from rootless.builder.parser import Dockerfile, Stage
-    from rootless.builder.remotes import Named
     from rootless.builder.steps import Settled, Step
     from rootless.store.images import ImageRecord
 
     from .buildadd import Added
     from .buildcontext import BuildContext
-    from .buildmounts import Secret
     from .buildprogress import Display, Vertex
-    from .buildremote import Fetcher
     from .context import Context
 
     Pull = Callable[[str, str], None]
     Do = Callable[[str, Sequence[str]], None]
-
-
-class Options:
-    """What was asked of a build.
-
-    tags      names for the image; labels: put over those of the Dockerfile
-    no_cache  do all steps; no_cache_stages: all steps of these stages
-    policy    when base images are pulled: always, missing or never
-    network   of RUN, where it does not say its own
-    platform  to build for; several: others are built beside it
-    epoch     SOURCE_DATE_EPOCH, -1 for none
-    outputs   what is made of the result; squash: with one layer over the base image's
-    attest    what is said of it
-    allowed   entitlements (--allow); run: limits and the like of every RUN, as fields of a RunRequest
-    contexts  named contexts by name; fetcher: what gets things from elsewhere
-    cache_from, cache_to  caches elsewhere; recorder: what goes into them when all is built
-    """
-
-    def __init__(self, **values: Any) -> None:
-        self.tags: list[str] = []
-        self.target = ""
-        self.build_args: dict[str, str] = {}
-        self.labels: dict[str, str] = {}
-        self.no_cache = False
-        self.no_cache_stages: frozenset[str] = frozenset()
-        self.policy = "missing"
-        self.network = ""
-        self.platform = ""
-        self.several = False
-        self.epoch = -1
-        self.outputs: Sequence[Output] = (Output(),)
-        self.squash = False
-        self.attest = attest.Wanted()
-        self.secrets: Mapping[str, Secret] = {}
-        self.agents: Mapping[str, str] = {}
-        self.allowed: frozenset[str] = frozenset()
-        self.run: Mapping[str, Any] = {}
-        self.contexts: Mapping[str, Named] = {}
-        self.fetcher: Fetcher | None = None
-        self.cache_from: Sequence[Place] = ()
-        self.cache_to: Sequence[Place] = ()
-        self.recorder = Recorder()
-        for key, value in values.items():
-            setattr(self, key, value)
 
 
 class Build:
@@ -166,16 +119,16 @@ class Build:
 
     def _export(self, made: Made) -> str:
         options = self.options
+        if self.options.labels:
+            labels = {**(made.config.get("Labels") or {}), **self.options.labels}
+            made = made.child()
+            made.config = {**made.config, "Labels": labels}
         if options.cache_to:
             steps = {key: future.result().record for key, future in self._steps.items()}
             own = options.recorder.add(steps, made)
             if any(place.kind == "inline" for place in options.cache_to):
                 made = made.child()
                 made.inline = own
-        if self.options.labels:
-            labels = {**(made.config.get("Labels") or {}), **self.options.labels}
-            made = made.child()
-            made.config = {**made.config, "Labels": labels}
         if self.options.squash:
             made = buildimage.squashed(made, self._merged)
         exporter = Exporter(

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 
     from rootless.store.tarreader import TarReader
 
-    from .build import Options
     from .buildcontext import BuildContext
     from .buildimage import Image, Made
     from .buildlayers import Workspace
+    from .buildoptions import Options
     from .buildprogress import Display
     from .context import Context
 

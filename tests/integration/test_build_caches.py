@@ -190,7 +190,7 @@ def test_at_a_registry_and_in_images(
     assert cached(done) == [True] * 5
     (ctx / "f").write_text("for the inline one")
     name = f"{registry.host}/inline:1"
-    build(one, ctx, TEXT.format(6), "--cache-to", "inline", "--push", "-t", name)
+    build(one, ctx, TEXT.format(6), "--cache-to", "inline", "--label", "l=1", "--push", "-t", name)
     text = TEXT.format(7)
     done = build(two, ctx, text, "--cache-from", name, "-t", "inlined")
     assert cached(done)[-1] is True

@@ -122,6 +122,14 @@ def _build(
         options.recorder.export(ctx, options.cache_to, display)
     finally:
         display.close()
+    _tell(args, image_id, metadata)
+    if quiet and image_id and not any(output.dest == outputs.STDOUT for output in outs):
+        sys.stdout.write(f"{image_id}\n")
+    return 0
+
+
+def _tell(args: Parsed, image_id: str, metadata: Mapping[str, Any]) -> None:
+    """Write what was made to the files that were asked for."""
     if args.get("iidfile") and image_id:
         _write(str(args.get("iidfile")), image_id)
     if args.get("metadata_file"):
@@ -129,9 +137,6 @@ def _build(
 
         text = json.dumps(metadata, indent=2, sort_keys=True, ensure_ascii=False)
         _write(str(args.get("metadata_file")), text)
-    if quiet and image_id and not any(output.dest == outputs.STDOUT for output in outs):
-        sys.stdout.write(f"{image_id}\n")
-    return 0
 
 
 def _built(

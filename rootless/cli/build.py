@@ -152,12 +152,12 @@ def _built(
     if len(wanted) == 1:
         made = build.Build(ctx, file, context, options, display, pull)
         return made.run(), made.metadata
-    if any(one.kind != "image" or one.push or one.names for one in options.outputs):
-        raise UsageError(
-            "cannot make this output of several platforms: that is not there yet, only images in the store",
-            hint="build for one platform at a time",
-        )
-    tags, options.tags, options.several = options.tags, [], True
+    if options.attest:
+        raise UsageError("cannot attest images of several platforms: that is not there yet")
+    outs, tags = options.outputs, options.tags
+    options.outputs, options.tags, options.several = buildoutput.of_each(outs), [], True
+    stored = any(one.store for one in outs)
+    named = [name for one in outs if one.store for name in map(buildoutput.tag, one.names)]
     images = {}
     before = {record.id for record in ctx.images.list()}
     lease = ctx.blobs.lease()
@@ -165,7 +165,15 @@ def _built(
         for options.platform in wanted:
             one = build.Build(ctx, file, context, options, display, pull)
             images[options.platform] = one.run()
-        digest = buildplatforms.name_all(ctx, images, tags, options.epoch, before)
+        if not all(images.values()):
+            return "", dict(buildoutput.reference())
+        names = [*tags, *named] if stored else []
+        digest = buildplatforms.name_all(ctx, images, names, options.epoch, before)
+        try:
+            buildoutput.export_index(ctx, display, outs, tags, digest)
+        finally:
+            if not stored:
+                buildplatforms.forget(ctx, images, before)
         return digest, {**buildoutput.reference(), "containerimage.digest": digest}
     finally:
         if lease is not None:

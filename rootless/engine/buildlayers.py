@@ -311,24 +311,26 @@ class Workspace:
         return [ref.path for ref in reversed(refs) if ref.path]
 
 
-def clean_stubs(upper: str, lowers: Sequence[str], destinations: Sequence[str]) -> None:
+def clean_stubs(
+    upper: str, lowers: Sequence[str], destinations: Sequence[str], *, whole: bool = False
+) -> None:
     """Take away what was made in UPPER only to mount something there, and what became empty by that.
 
-    What a step wrote is hostile: no link in it is followed.
+    What a step wrote is hostile: no link in it is followed.  WHOLE: UPPER has also what the layers below have.
     """
     ours = [os.fsdecode(path) for path in (*changes.OURS, *sorted(changes.OUR_DIRS, reverse=True))]
     roots = [os.open(path, treecopy.DIRECTORY) for path in (upper, *lowers)]
     try:
         for path in (*destinations, *ours):
             at = os.path.normpath(path)
-            while at != "/" and _drop(roots[0], roots[1:], os.fsencode(at)):
+            while at != "/" and _drop(roots[0], roots[1:], os.fsencode(at), whole=whole):
                 at = os.path.dirname(at)
     finally:
         for fd in roots:
             os.close(fd)
 
 
-def _drop(upper: int, lowers: Sequence[int], path: bytes) -> bool:
+def _drop(upper: int, lowers: Sequence[int], path: bytes, *, whole: bool) -> bool:
     """Remove PATH from UPPER if it is empty and says nothing that the layers below do not."""
     head, _, name = path.lstrip(b"/").rpartition(b"/")
     try:
@@ -338,6 +340,8 @@ def _drop(upper: int, lowers: Sequence[int], path: bytes) -> bool:
     try:
         info = os.stat(name, dir_fd=parent, follow_symlinks=False)
         before = _below(lowers, head, name)
+        if whole and before is not None:
+            return False  # it was there before, and without it it would be deleted
         if stat.S_ISREG(info.st_mode) and not info.st_size and before is None:
             os.unlink(name, dir_fd=parent)
             return True

@@ -12,6 +12,8 @@ from functools import partial
 from rootless.builder import attest
 from rootless.builder.outputs import STDOUT, Output
 from rootless.errors import RootlessError, UsageError
+from rootless.oci import descriptor as descriptors
+from rootless.oci import media_types
 from rootless.oci import reference as references
 from rootless.store import files
 
@@ -19,7 +21,7 @@ from . import buildimage, buildlocal, buildsteps, layoutwriter, sink
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from typing import Any
 
     from .buildimage import Image, Made
@@ -44,7 +46,7 @@ class Exporter:
     def __init__(
         self,
         ctx: Context,
-        work: Workspace,
+        work: Workspace | None,
         display: Display,
         outputs: Sequence[Output],
         tags: Sequence[str],
@@ -98,7 +100,7 @@ class Exporter:
             found["image.name"] = ",".join(references.parse(name).full() for name in self.names)
         return found
 
-    def _shown(self, title: str, do: Callable[[Vertex], None]) -> None:
+    def _shown(self, title: str, do: Callable[[Vertex], object]) -> None:
         vertex = self._display.begin(title)
         try:
             do(vertex)
@@ -125,7 +127,9 @@ class Exporter:
     # files
 
     def _rootfs(self, made: Made, fd: int) -> None:
-        buildsteps.export(self._work, self._work.lowers(made.refs), self._work.epoch, fd)
+        work = self._work
+        assert work is not None
+        buildsteps.export(work, work.lowers(made.refs), work.epoch, fd)
 
     def _local(self, made: Made, output: Output, vertex: Vertex) -> None:
         dest = output.dest
@@ -171,9 +175,17 @@ class Exporter:
         notes = {"org.opencontainers.image.created": str(image.config["created"])}
         scope = "index-descriptor" if self._indexed(output) else "manifest-descriptor"
         notes.update(output.annotations.get(scope, {}))
-        full = [references.parse(name).full() for name in names]
+        self._layout(self._top(image, output), output, notes)
+
+    def layout(self, top: dict[str, Any], output: Output) -> None:
+        """Write an index that is in the store."""
+        notes = output.annotations.get("index-descriptor", {})
+        self._shown(_TITLES[output.kind], lambda _: self._layout(top, output, notes))
+
+    def _layout(self, top: dict[str, Any], output: Output, notes: Mapping[str, str]) -> None:
+        full = [references.parse(name).full() for name in self._names(output)]
         contents = layoutwriter.Contents(
-            self._ctx.blobs, self._top(image, output), full, notes, docker=output.kind == "docker"
+            self._ctx.blobs, top, full, notes, docker=output.kind == "docker"
         )
         if output.tar:
             self._to(output.dest, lambda fd: layoutwriter.archive(contents, fd))
@@ -214,20 +226,67 @@ class Exporter:
             self.top = self._tops[key]
         return self._tops[key]
 
+    def push(self, top: dict[str, Any], output: Output) -> None:
+        """Push an index that is in the store."""
+        for name in self._names(output):
+            self._shown(f"pushing {name}", partial(self._pushed, top, output, name))
+
     def _push(self, made: Made, output: Output, name: str, vertex: Vertex) -> None:
+        image = self._assembled(made, output)
+        where = self._pushed(self._top(image, output), output, name, vertex)
+        if output.store:
+            self._ctx.images.put(image.descriptor, name, where)
+
+    def _pushed(self, top: dict[str, Any], output: Output, name: str, vertex: Vertex) -> str:
         from . import push
 
-        image = self._assembled(made, output)
-        where = push.push(
+        return push.push(
             self._ctx,
-            self._top(image, output),
+            top,
             name,
             lambda line: self._tell(vertex, line),
             by_digest=output.by_digest,
             insecure=output.insecure,
         )
-        if output.store:
-            self._ctx.images.put(image.descriptor, name, where)
+
+
+def of_each(outputs: Sequence[Output]) -> list[Output]:
+    """What is made for each of several platforms: an image for the index, and files in a place of their own.
+
+    Raises UsageError for what several platforms cannot have.
+    """
+    found: list[Output] = []
+    for output in outputs:
+        if output.kind in ("docker", "tar"):
+            raise UsageError(
+                f"{output.kind} exporter does not support several platforms",
+                hint="build for one platform at a time",
+                exit_code=1,
+            )
+        if output.kind == "local":
+            output.split = True
+            found.append(output)
+        elif output.kind != "cacheonly" and not any(one.has_image for one in found):
+            each = Output()
+            each.compression, each.rewrite = output.compression, output.rewrite
+            if output.annotations.get("manifest"):
+                each.annotations = {"manifest": output.annotations["manifest"]}
+            found.append(each)
+    return found
+
+
+def export_index(
+    ctx: Context, display: Display, outputs: Sequence[Output], tags: Sequence[str], digest: str
+) -> None:
+    """Write and push the index DIGEST, which is in the store, as OUTPUTS say."""
+    top = descriptors.make(media_types.OCI_INDEX, digest, ctx.blobs.size(digest))
+    exporter = Exporter(ctx, None, display, outputs, tags, -1)
+    for output in outputs:
+        if output.kind == "oci":
+            exporter.layout(top, output)
+    for output in outputs:
+        if output.push:
+            exporter.push(top, output)
 
 
 def reference() -> dict[str, str]:

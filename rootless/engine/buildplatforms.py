@@ -115,3 +115,10 @@ def name_all(
         if one.id not in before and not (one.references or one.repo_digests or one.index):
             ctx.images.remove(one.id)  # the index has it
     return str(digest)
+
+
+def forget(ctx: Context, images: Mapping[str, str], before: Collection[str]) -> None:
+    """Remove those of IMAGES from the store that were not there BEFORE and that nothing names."""
+    for record in ctx.images.list():
+        if record.id in images.values() and record.id not in before and not record.references:
+            ctx.images.remove(record.id)

@@ -127,7 +127,9 @@ def run(
         raise RunFailed(step.argv, error.status) from None
     finally:
         mounts.close()
-    clean_stubs(f"{directory}/upper", lowers, mounts.destinations)
+    clean_stubs(
+        f"{directory}/upper", lowers, mounts.destinations, whole=work.ctx.driver.fills_upper
+    )
     if status:
         raise RunFailed(step.argv, status)
 

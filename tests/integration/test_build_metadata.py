@@ -186,6 +186,23 @@ def test_times_of_files_stay_where_they_shall(world: World, ctx: Path, tmp_path:
         assert config["created"] == "2023-11-14T22:13:20Z"
 
 
+@pytest.mark.parametrize("driver", ["fuse-overlayfs", "fusepy", "copy"])
+def test_other_storage_drivers_give_the_same_files(
+    world: World, ctx: Path, tmp_path: Path, driver: str
+) -> None:
+    (ctx / "f").write_text("f")
+    env = {"SOURCE_DATE_EPOCH": "1700000000"}
+    seen = []
+    (ctx / "Dockerfile").write_text(REPEATED)
+    for name in ("overlay", driver):
+        words = ("--storage-driver", name, "build", "-q", "--no-cache", "--squash")
+        output = ("-o", f"type=tar,dest={tmp_path}/{name}.tar", "--load")
+        made = world.out(*words, *output, str(ctx), env=env)
+        seen.append((made, (tmp_path / f"{name}.tar").read_bytes()))
+    assert seen[0][0] == seen[1][0]
+    assert seen[0][1] == seen[1][1]
+
+
 # what is said beside an image
 
 DISTRIBUTION = (

@@ -507,15 +507,17 @@ class Build:
         return found
 
     def _mounted(self, step: RunStep, inputs: buildsteps.Inputs, stage: Stage) -> list[str]:
-        """Digests of what the step's bind mounts show."""
+        """Digests of what the step's bind mounts show, and of what its caches begin with."""
         out = []
         for mount in step.mounts:
-            if mount["type"] != "bind":
+            if mount["type"] != "bind" and not (mount["type"] == "cache" and mount.get("from")):
                 continue
             view = CopyStep(step.instruction)
             view.sources, view.dest = [mount.get("source") or "/"], "/"
             view.origin = mount.get("from", "")
             out.append(self._taken(view, inputs, stage))
+            if mount["type"] == "cache":
+                mount["base"] = out[-1]
         return out
 
     # failure

@@ -11,7 +11,7 @@ import hashlib
 import os
 import sys
 
-from rootless.errors import BuildError, UsageError
+from rootless.errors import BuildError
 from rootless.plan.request import MountRequest
 from rootless.store import files, worker
 
@@ -223,22 +223,29 @@ class Mounts:
 
         return WORKER
 
-    def _cache(self, request: RunRequest, mount: dict[str, str], base: str) -> None:  # noqa: ARG002
-        if mount.get("from"):
-            raise UsageError(
-                "cannot fill a cache mount from another stage: from= of a cache is not there yet",
-                exit_code=1,
-            )
+    def _cache(self, request: RunRequest, mount: dict[str, str], base: str) -> None:
         uid, gid = int(mount.get("uid", "0")), int(mount.get("gid", "0"))
         mode = int(mount.get("mode", "0755"), 8)
-        name = "\0".join((mount.get("id") or mount["target"], str(uid), str(gid)))
+        words = [mount.get("id") or mount["target"], str(uid), str(gid)]
+        if mount.get("from"):  # another beginning is another cache
+            words.append(mount["base"])
+        name = "\0".join(words)
         path = f"{self._caches}/{hashlib.sha256(name.encode()).hexdigest()[:32]}"
         path = self._held(path, mount.get("sharing", "shared"))
-        if not os.path.isdir(path):
+        if mount.get("from"):
+            if not os.path.isdir(path):
+                from . import buildseed
+
+                place = self._place(mount["from"])
+                lowers = self._lowers(mount["from"]) if place is None else ()
+                buildseed.fill(self._work, path, mode, mount, place, lowers, base)
+        elif not os.path.isdir(path):
             self._early.append(("mkdir_host", (path, mode)))
             if (uid, gid) != (0, 0):
                 self._early.append(("chown_host", (path, uid, gid)))
-        below = os.path.normpath("/" + mount.get("source", "")).lstrip("/")
+        below = (
+            "" if mount.get("from") else os.path.normpath("/" + mount.get("source", "")).lstrip("/")
+        )
         readonly = mount.get("ro", "false") in ("true", "1")
         if below:
             self._below(request, mount, path, writable=not readonly)

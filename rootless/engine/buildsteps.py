@@ -238,13 +238,13 @@ def beside(
     tree, assembly = work.assemble(directory, lowers)
     outer, inner = list(assembly.outer), list(assembly.inner)
     for merged, below in views:
-        more, before = _view(work, merged, below)
+        more, before = view(work, merged, below)
         outer, inner = [*more, *outer], [*before, *inner]
     said = [f"--root={tree.merged}", f"--journal={directory}/{ownership.JOURNAL}", *words]
     if wanted.get("unpack") or any(one.get("unpack") for one in wanted.get("sources", ())):
         said += [f"--site={path}" for path in unpack.accelerators()]
     argv = worker.command(WORKER, verb, *said)
-    ids = rootfs.ids_of(ctx, {"map_key": _map_key(ctx)}, RunRequest())
+    ids = rootfs.ids_of(ctx, {"map_key": map_key(ctx)}, RunRequest())
     fd = realm.memfd("request", jsonc.dumps(wanted).encode())
 
     def begin(argv: Sequence[str], table: Mapping[int, int], _: str) -> int:
@@ -260,13 +260,14 @@ def beside(
         os.close(fd)
 
 
-def _map_key(ctx: Context) -> str:
+def map_key(ctx: Context) -> str:
+    """The ID map of every container of a build."""
     request = RunRequest()
     request.userns = idmap.effective("", ctx.facts)
     return join.map_key(ctx, request)
 
 
-def _view(work: Workspace, merged: str, lowers: Sequence[str]) -> tuple[list[Any], list[Any]]:
+def view(work: Workspace, merged: str, lowers: Sequence[str]) -> tuple[list[Any], list[Any]]:
     """Operations that show LOWERS at MERGED, read-only."""
     from rootless.drivers.snapshot.base import Tree
 
@@ -321,7 +322,7 @@ def copy(
     else:
         root = f"{directory}/source"
         if step.sources and added is None:
-            views = [(root, _origin(directory, inputs.lowers(step.origin)))]
+            views = [(root, origin(directory, inputs.lowers(step.origin)))]
         wanted = copy_request(step, root, (), step.origin)
     if added is not None:
         wanted["sources"] = added.sources(inputs.place)
@@ -330,7 +331,7 @@ def copy(
     beside(work, directory, lowers, wanted, views)
 
 
-def _origin(directory: str, lowers: Sequence[str]) -> list[str]:
+def origin(directory: str, lowers: Sequence[str]) -> list[str]:
     """LOWERS, or an empty tree where there are none."""
     if lowers:
         return list(lowers)
@@ -343,7 +344,7 @@ def content(work: Workspace, step: CopyStep, inputs: Inputs) -> str:
     """The digest of what a COPY --from chooses in another stage or image."""
     directory = work.step()
     root = f"{directory}/source"
-    views = [(root, _origin(directory, inputs.lowers(step.origin)))]
+    views = [(root, origin(directory, inputs.lowers(step.origin)))]
     wanted = copy_request(step, root, (), step.origin)
     found = beside(work, directory, [], wanted, views, "digest")
     return str(found["digest"])

@@ -252,9 +252,38 @@ def test_what_is_mounted_leaves_no_trace(world: World, ctx: Path) -> None:
     "line",
     [
         "RUN --device=vendor.com/gpu true",
-        "RUN --mount=type=cache,target=/c,from=other true",
     ],
 )
 def test_what_is_not_there_yet_is_refused(world: World, ctx: Path, line: str) -> None:
     done = build(world, ctx, f"FROM busybox AS other\nFROM busybox\n{line}\n", code=1)
     assert "not there yet" in done.stderr
+
+
+def test_a_cache_begins_with_what_a_stage_has(world: World, ctx: Path) -> None:
+    (ctx / "d").mkdir()
+    (ctx / "d" / "f").write_text("context")
+    text = """FROM busybox AS seed
+RUN mkdir -p /s/sub && echo {seed} > /s/sub/one && chown -R app:2000 /s/sub
+FROM busybox
+ARG N
+RUN --mount=type=cache,id=seeded,target=/c,from=seed,source=/s \\
+    stat -c '%U %g' /c/sub/one > /seen; cat /c/sub/one >> /seen; echo $N >> /c/log; cat /c/log >> /seen
+RUN --mount=type=cache,id=whole,target=/c,from=busybox [ -x /c/bin/busybox ] && touch /c/more
+"""
+    made = image(world, ctx, text.format(seed="one"), "--build-arg", "N=1")
+    assert shell(world, made, "cat /seen; ls /c 2>&1 || true") == (
+        "app 2000\none\n1\nls: /c: No such file or directory"
+    )
+    # It is filled once, and kept; what it begins with being another makes another.
+    made = image(world, ctx, text.format(seed="one"), "--build-arg", "N=2")
+    assert shell(world, made, "cat /seen") == "app 2000\none\n1\n2"
+    made = image(world, ctx, text.format(seed="two"), "--build-arg", "N=3")
+    assert shell(world, made, "cat /seen") == "app 2000\ntwo\n3"
+    done = build(
+        world,
+        ctx,
+        "FROM busybox\nRUN --mount=type=cache,target=/c,from=busybox,source=/no true\n",
+        code=1,
+    )
+    assert "/no" in done.stderr
+    assert "   2 | >>> RUN" in done.stderr

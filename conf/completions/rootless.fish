@@ -315,7 +315,7 @@ complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l p
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l push -d 'Push the image to its registry (short for --output=type=registry)'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l quiet -s q -d 'Print nothing but the image\'s ID'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l rm -d 'Remove containers of steps (none is ever left)'
-complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l sbom -r -d 'List the image\'s packages: true or false'
+complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l sbom -r -d 'List the image\'s packages: true, false or generator=IMAGE'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l secret -r -d 'Give RUN --mount=type=secret a secret: id=NAME[,src=FILE|,env=VARIABLE]'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l security-opt -r -d 'Security option of RUN, as of run'
 complete -c rootless -n "__rootless_at build 'builder build' 'image build'" -l shm-size -r -d 'Size of /dev/shm of RUN'

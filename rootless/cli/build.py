@@ -87,8 +87,6 @@ def _build(
     wanted = attest.parse(
         args.get("attest") or (), str(args.get("provenance") or ""), str(args.get("sbom") or "")
     )
-    if wanted.generator:
-        raise UsageError("cannot list packages by a generator image: that is not there yet")
     outputs.annotate(outs, args.get("annotation") or (), indexed=bool(wanted))
     buildoutput.check(outs, tags, stdout_is_terminal=os.isatty(1))
     options = Options(

@@ -46,7 +46,7 @@ BUILD: tuple[Row, ...] = (
     ("push", "", "bool", "", "Push the image to its registry (short for --output=type=registry)"),
     ("quiet", "q", "bool", "", "Print nothing but the image's ID"),
     ("rm", "", "bool", "", "Remove containers of steps (none is ever left)", "", True),
-    ("sbom", "", "str", "string", "List the image's packages: true or false"),
+    ("sbom", "", "str", "string", "List the image's packages: true, false or generator=IMAGE"),
     ("secret", "", "list", "list", "Give RUN --mount=type=secret a secret: id=NAME[,src=FILE|,env=VARIABLE]"),
     ("security-opt", "", "list", "list", "Security option of RUN, as of run"),
     ("shm-size", "", "bytes", "bytes", "Size of /dev/shm of RUN"),

@@ -140,7 +140,13 @@ class Build:
             bases = [(name, made) for (name, _), made in self._images.items()]
             facts = buildattest.facts(options, self._context, self._began)
             exporter.statements = buildattest.statements(
-                self._work, self.display, options, facts, made, bases
+                self._work,
+                self.display,
+                options,
+                facts,
+                made,
+                bases,
+                lambda: self._image(options.attest.generator),
             )
         image_id = exporter.run(made)
         self.metadata = exporter.metadata()

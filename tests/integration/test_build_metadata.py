@@ -303,3 +303,46 @@ def test_attestations_are_pushed_with_the_image(
     (record,) = json.loads(world.out("image", "inspect", name))
     assert record["RepoDigests"] == [f"{registry.host}/said@{digest}"]
     world("rmi", name)
+
+
+SCANNER = """FROM busybox
+COPY <<'EOF' /scan
+#!/bin/sh
+set -e
+test "$BUILDKIT_SCAN_SOURCE" = /run/src/core/sbom
+! touch $BUILDKIT_SCAN_SOURCE/x 2>/dev/null
+read line < $BUILDKIT_SCAN_SOURCE/var/lib/dpkg/status
+case $1 in
+statement) echo '{"predicateType": "https://spdx.dev/Document", "predicate": {"line": "'$line'"}}' ;;
+nonsense) echo nonsense ;;
+esac > $BUILDKIT_SCAN_DESTINATION/found.spdx.json
+case $1 in
+nothing) rm $BUILDKIT_SCAN_DESTINATION/* ;;
+link) rm $BUILDKIT_SCAN_DESTINATION/*; ln -s /etc/passwd $BUILDKIT_SCAN_DESTINATION/l.spdx.json ;;
+esac
+EOF
+RUN chmod 755 /scan
+ENTRYPOINT ["/scan"]
+"""
+
+
+def test_a_scanner_image_lists_packages(world: World, ctx: Path, tmp_path: Path) -> None:
+    for mode in ("statement", "nonsense", "nothing", "link"):
+        image(world, ctx, f'{SCANNER}CMD ["{mode}"]\n', "-t", f"scan:{mode}")
+    dest = tmp_path / "a.tar"
+    for driver in ("overlay", "copy"):
+        (ctx / "Dockerfile").write_text(DISTRIBUTION)
+        words = ("--storage-driver", driver, "build", "--sbom=generator=scan:statement")
+        world(*words, "-o", f"type=oci,dest={dest}", str(ctx))
+        with tarfile.open(dest) as tar:
+            _, found = attested(lambda name, tar=tar: tar.extractfile(name).read())
+        assert found["https://spdx.dev/Document"]["predicate"] == {"line": "Package: tool"}
+    dest.unlink()
+    for mode, reason in (
+        ("nonsense", "it is no in-toto statement"),
+        ("nothing", "the scanner left no"),
+        ("link", "cannot read l.spdx.json of the scanner: ELOOP"),
+    ):
+        words = (f"--attest=type=sbom,generator=scan:{mode}", "-o", f"type=oci,dest={dest}")
+        assert reason in build(world, ctx, DISTRIBUTION, *words, code=1).stderr
+        assert not dest.exists()

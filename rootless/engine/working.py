@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 LABEL = WORKING
 SCRATCH = "scratch"
 _PATIENCE = 10.0
+# FUSE keeps out whoever is in no user namespace of the mount's.
+_CLOSED = ("fuse-overlayfs", "fusepy")
 
 
 def directory(ctx: Context, container: Container) -> str:
@@ -257,6 +259,12 @@ def mount(ctx: Context, container: Container) -> str:
     found = mounted_at(ctx, container)
     if found:
         return found
+    if ctx.driver_of(container.record).name in _CLOSED:
+        raise BuildError(
+            f"cannot mount container {container.name} for programs of the host: its storage driver "
+            f"{container.record['driver']} shows files only in the container's user namespace",
+            hint="use rootless working run and rootless working copy",
+        )
     lock = ctx.containers.lock(container.id)
     try:
         program = [f"{ctx.paths.libexec}/realm"]

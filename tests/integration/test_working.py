@@ -227,3 +227,43 @@ def test_what_cannot_be(world: World, words: tuple[str, ...], why: str) -> None:
     done = world("working", *words, check=False)
     assert done.returncode in (1, 125)
     assert why in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "env"),
+    [
+        (("--storage-driver", "fuse-overlayfs"), {}),
+        (("--storage-driver", "fusepy"), {}),
+        (("--storage-driver", "copy"), {}),
+        ((), {"ROOTLESS_IDMAP_MODE": "single"}),
+    ],
+)
+def test_on_the_other_rungs(words: tuple[str, ...], env: dict[str, str], tmp_path: Path) -> None:
+    other = World()
+    try:
+        other.env.update(env)
+        busybox(other)
+        (tmp_path / "f").write_text("x")
+        c = other.out(*words, "working", "from", "busybox")
+        other(*words, "working", "copy", "--chown", "app:2000", c, f"{tmp_path}/f", "/d/f")
+        other(*words, "working", "run", c, "sh", "-c", "cat /d/f > /ran; rm -r /home")
+        if "fuse" in " ".join(words):
+            done = other(*words, "working", "mount", c, check=False)
+            assert "shows files only in the container's user namespace" in done.stderr
+            other(*words, "working", "run", c, "cp", "/ran", "/mounted")
+        else:
+            where = other.out(*words, "working", "mount", c)
+            Path(where, "mounted").write_text(Path(where, "ran").read_text())
+            other(*words, "working", "umount", c)
+        image = other.out(*words, "working", "commit", "--rm", c)
+        script = "cat /ran /mounted; echo; ls /home 2>&1 || true"
+        found = other.out(*words, "run", "--rm", image, "sh", "-c", script)
+        assert found == "xx\nls: /home: No such file or directory"
+        name = other.out(*words, "create", image)
+        other(*words, "export", "-o", f"{tmp_path}/all.tar", name)
+        other("rm", name)
+        with tarfile.open(tmp_path / "all.tar") as tar:
+            found_file = tar.getmember("d/f")
+        assert (found_file.uid, found_file.gid) == (1000, 2000)
+    finally:
+        other.close()

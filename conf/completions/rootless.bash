@@ -29,7 +29,7 @@ _rootless() {
     command=
     if [ "$at" -lt "$cword" ]; then
         command=${words[at]}
-        case $command in builder|container|healthcheck|image|network|system|volume|working)
+        case $command in builder|buildx|container|healthcheck|image|network|system|volume|working)
             if [ "$((at + 1))" -lt "$cword" ]; then
                 command="$command ${words[at+1]}"
             fi ;;
@@ -37,7 +37,7 @@ _rootless() {
     fi
     case $command in
         '')
-            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait working'
+            flags='--root --runtime-dir --storage-driver --cgroup-manager --log-level --debug --host --context --version -l -D -H -c -v --help attach build builder buildx commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait working'
             takes=' --root --runtime-dir --storage-driver --cgroup-manager --log-level -l --host -H --context -c '
             files=' --root --runtime-dir '
             case $prev in
@@ -47,7 +47,10 @@ _rootless() {
             esac
             ;;
         builder)
-            flags='--help build prune'
+            flags='--help build du prune'
+            ;;
+        buildx)
+            flags='--help build du prune'
             ;;
         container)
             flags='--help attach commit cp create diff exec export inspect kill list logs ls pause port prune ps remove rename restart rm run start stats stop top unpause update wait'
@@ -96,7 +99,7 @@ _rootless() {
             flags='--all --filter --format --last --latest --no-trunc --quiet --size -a -f -n -l -q -s --help'
             takes=' --filter -f --format --last -n '
             ;;
-        build|'builder build'|'image build')
+        build|'builder build'|'buildx build'|'image build')
             flags='--add-host --allow --annotation --attest --build-arg --build-context --cache-from --cache-to --cgroup-parent --call --check --cpu-period --cpu-quota --cpu-shares --cpuset-cpus --cpuset-mems --file --force-rm --iidfile --label --load --memory --memory-swap --metadata-file --network --no-cache --no-cache-filter --output --platform --progress --provenance --pull --push --quiet --rm --sbom --secret --security-opt --shm-size --squash --ssh --tag --target --ulimit -c -f -m -o -q -t --help'
             takes=' --add-host --allow --annotation --attest --build-arg --build-context --cache-from --cache-to --cgroup-parent --call --cpu-period --cpu-quota --cpu-shares -c --cpuset-cpus --cpuset-mems --file -f --iidfile --label --memory -m --memory-swap --metadata-file --network --no-cache-filter --output -o --platform --progress --provenance --sbom --secret --security-opt --shm-size --ssh --tag -t --target --ulimit '
             files=' --output -o '
@@ -126,7 +129,7 @@ _rootless() {
             takes=' --format -f '
             ;;
         help)
-            flags='--help attach build builder commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait working'
+            flags='--help attach build builder buildx commit completion container cp create diff doctor events exec export healthcheck help image images import info inspect kill load logs network pause port ps pull rename restart rm rmi run start stats stop system tag top unpause unshare update version volume wait working'
             ;;
         attach|'container attach')
             flags='--detach-keys --no-stdin --sig-proxy --help'
@@ -272,9 +275,13 @@ _rootless() {
         unshare)
             flags='--help'
             ;;
-        'builder prune')
-            flags='--all --filter --force -a -f --help'
-            takes=' --filter '
+        'builder du'|'buildx du')
+            flags='--filter --format --verbose --help'
+            takes=' --filter --format '
+            ;;
+        'builder prune'|'buildx prune')
+            flags='--all --filter --force --keep-storage --reserved-space -a -f --help'
+            takes=' --filter --keep-storage --reserved-space '
             ;;
         'container inspect')
             flags='--format --size -f -s --help'

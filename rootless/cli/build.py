@@ -287,29 +287,3 @@ def _agents(args: Parsed, env: Mapping[str, str]) -> dict[str, str]:
             )
         agents[name] = os.path.abspath(path)
     return agents
-
-
-def prune(args: Parsed, env: Mapping[str, str]) -> int:
-    """Remove what builds remember."""
-    from rootless.engine import buildprune
-
-    from . import filters, units
-    from . import prune as pruning
-
-    found = filters.Filters(args.get("filter") or [], ("until",))
-    import time
-
-    now = time.time_ns()
-    since = [units.parse_since("until", text, now) / units.SECOND for text in found.get("until")]
-    every = bool(args.get("all"))
-    warning = (
-        "This will remove all build cache." if every else "This will remove dangling build cache."
-    )
-    if not pruning.confirmed(args, warning):
-        return 0
-    gone, freed = buildprune.prune(
-        Context.load(env), all=every, before=min(since) if since else None
-    )
-    pruning.tell("Deleted build cache objects", gone)
-    pruning.reclaimed(freed)
-    return 0

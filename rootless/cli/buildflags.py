@@ -57,8 +57,18 @@ BUILD: tuple[Row, ...] = (
     ("ulimit", "", "list", "ulimit", "Set a limit of RUN: name=soft[:hard]"),
 )  # fmt: skip
 
+_FILTER = "What is meant: until=24h (not used for that long), id, type, description, shared, private or inuse=VALUE"
+
+DU: tuple[Row, ...] = (
+    ("filter", "", "filter", "filter", _FILTER),
+    ("format", "", "str", "string", "Format output: json, table, 'table TEMPLATE' or a Go template"),
+    ("verbose", "", "bool", "", "Show everything known of each"),
+)  # fmt: skip
+
 PRUNE: tuple[Row, ...] = (
-    ("all", "a", "bool", "", "Remove also steps whose layers an image has"),
-    ("filter", "", "filter", "filter", "What to remove: until=24h, not used for that long"),
+    ("all", "a", "bool", "", "Remove also steps whose layers an image has, cache mounts and fetched files"),
+    ("filter", "", "filter", "filter", _FILTER),
     ("force", "f", "bool", "", "Do not ask"),
-)
+    ("keep-storage", "", "bytes", "bytes", "Older name of --reserved-space"),
+    ("reserved-space", "", "bytes", "bytes", "Keep that much, of what was used last"),
+)  # fmt: skip

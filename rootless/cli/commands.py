@@ -60,7 +60,8 @@ TABLE: dict[str, Row] = {
     "update": ("update", "Change the limits and the restart policy of containers", "[OPTIONS] CONTAINER [CONTAINER...]", "update", 1, -1, OTHER, True),
     "wait": ("wait", "Wait until containers end and print their exit codes", "[OPTIONS] CONTAINER [CONTAINER...]", "wait", 1, -1, OTHER, False),
     "unshare": ("unshare", "Run a program as root of your own user namespace", "[COMMAND] [ARG...]", "none", 0, -1, OTHER, False),
-    "builder prune": ("build.prune", "Remove what builds remember", "[OPTIONS]", "builder-prune", 0, 0, MANAGEMENT, True),
+    "builder du": ("builder.du", "List what builds keep, and how much room it takes", "[OPTIONS]", "builder-du", 0, 0, MANAGEMENT, True),
+    "builder prune": ("builder.prune", "Remove what builds remember", "[OPTIONS]", "builder-prune", 0, 0, MANAGEMENT, True),
     "container inspect": ("inspect", "Show everything known about containers", "[OPTIONS] CONTAINER [CONTAINER...]", "container-inspect", 1, -1, MANAGEMENT, False),
     "container prune": ("prune.containers", "Remove all stopped containers", "[OPTIONS]", "prune", 0, 0, MANAGEMENT, True),
     "healthcheck run": ("healthcheck.run", "Check the health of a container now", "[OPTIONS] CONTAINER", "healthcheck-run", 1, 1, MANAGEMENT, False),
@@ -98,6 +99,7 @@ TABLE: dict[str, Row] = {
 
 GROUPS: dict[str, str] = {
     "builder": "Manage builds",
+    "buildx": "Manage builds (short for builder)",
     "container": "Manage containers",
     "healthcheck": "Check the health of containers",
     "image": "Manage images",
@@ -117,6 +119,9 @@ ALIASES: dict[str, str] = {
         )
     },
     "builder build": "build",
+    "buildx build": "build",
+    "buildx du": "builder du",
+    "buildx prune": "builder prune",
     "image build": "build",
     "container ls": "ps",
     "container list": "ps",

@@ -443,10 +443,14 @@ def rows(name: str) -> tuple[Row, ...]:
         from . import runflags
 
         return {"run": runflags.RUN, "create": runflags.CREATE, "update": runflags.UPDATE}[name]
-    if name in ("build", "builder-prune"):
+    if name in ("build", "builder-du", "builder-prune"):
         from . import buildflags
 
-        return buildflags.BUILD if name == "build" else buildflags.PRUNE
+        return {
+            "build": buildflags.BUILD,
+            "builder-du": buildflags.DU,
+            "builder-prune": buildflags.PRUNE,
+        }[name]
     if name.startswith("working-"):
         from . import workingflags
 

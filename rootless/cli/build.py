@@ -160,9 +160,13 @@ def _built(
     before = {record.id for record in ctx.images.list()}
     lease = ctx.blobs.lease()
     try:
-        for options.platform in wanted:
-            one = build.Build(ctx, file, context, options, display, pull)
-            images[options.platform] = one.run()
+        try:
+            for options.platform in wanted:
+                one = build.Build(ctx, file, context, options, display, pull)
+                images[options.platform] = one.run()
+        except BaseException:
+            buildplatforms.forget(ctx, images, before)
+            raise
         if not all(images.values()):
             return "", dict(buildoutput.reference())
         names = [*tags, *named] if stored else []

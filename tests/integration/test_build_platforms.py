@@ -183,6 +183,12 @@ def test_commands_of_another_machine_need_an_emulator(world: World, ctx: Path) -
     assert "qemu-user-static" in done.stderr
     assert "Dockerfile:3:1" in done.stderr
     assert "no" not in world.out("images", "--format", "{{.Repository}}").split()
+    # The platform that could be built leaves nothing, either.
+    text = "ARG TARGETARCH\nFROM busybox AS amd64\nFROM busybox AS arm64\nFROM scratch AS " + OTHER
+    text += f"\nCOPY missing /\nFROM {'$'}{{TARGETARCH}}\nLABEL only=here\n"
+    before = world.out("images", "-aq")
+    build(world, ctx, text, f"--platform=linux/{HERE},linux/{OTHER}", "-t", "no:1", code=1)
+    assert world.out("images", "-aq") == before
     for bad, why in (("windows/amd64", "only for linux"), ("a/b/c/d", "invalid platform")):
         done = build(world, ctx, text, f"--platform={bad}", check=False)
         assert why in done.stderr

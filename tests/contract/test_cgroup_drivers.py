@@ -168,6 +168,23 @@ def test_a_setting_that_is_refused_fails_the_start_and_leaves_nothing(world: Wor
     assert world.out("ps", "-aq") == ""
 
 
+def test_a_step_of_a_build_with_limits_has_a_group_that_goes_with_it(
+    world: World, tmp_path: Path
+) -> None:
+    (tmp_path / "Dockerfile").write_text(
+        "FROM scratch\nCOPY . /\n"
+        "RUN --network=none cat /sys/fs/cgroup/cgroup.procs > /procs; cat /proc/self/cgroup > /view\n"
+    )
+    words = ("-q", "--cpu-shares", "512", "-t", "grouped", "-f", f"{tmp_path}/Dockerfile")
+    world("build", *words, world.busybox())
+    shown = ("run", "--rm", "--network", "none", "grouped", "cat", "/view", "/procs")
+    found = world.out(*shown).split()
+    at = found.index("0::/")
+    assert found[at + 1] == "1"  # nobody else is in it
+    assert "0" not in found[at + 1 :]
+    until(lambda: gone(world))
+
+
 def test_pause_freezes_and_unpause_goes_on(world: World) -> None:
     world.start("web", "sh", "-c", "while :; do echo x; sleep 0.01; done")
     world("pause", "web")

@@ -176,6 +176,10 @@ def remove(
         settle(ctx, container)
     if not os.path.isdir(f"{ctx.paths.containers}/{container.id}"):
         return  # it removed itself
+    if os.path.exists(f"{ctx.paths.containers}/{container.id}/mounted"):
+        from . import working
+
+        working.umount(ctx, container)
     if doomed:
         from . import volumes as uses
 

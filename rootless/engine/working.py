@@ -302,5 +302,4 @@ def _refuse_mounted(ctx: Context, container: Container) -> None:
 
 def remove(ctx: Context, container: Container) -> None:
     """Remove a working container, mounted or not."""
-    umount(ctx, container)
     lifecycle.remove(ctx, container, force=True)

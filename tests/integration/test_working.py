@@ -141,6 +141,15 @@ def test_mounted_it_is_a_directory_of_the_hosts(world: World) -> None:
     assert not [line for _, line in world.processes() if "libexec/realm" in line and where in line]
 
 
+def test_whoever_removes_it_ends_its_mount(world: World) -> None:
+    c = world.out("working", "from", "--name", "mounted", "busybox")
+    where = world.out("working", "mount", c)
+    holder = where.split("/")[2]
+    assert os.path.exists(f"/proc/{holder}/root{world.top}")
+    world("rm", "-f", c)
+    until(lambda: not os.path.exists(f"/proc/{holder}"))
+
+
 def test_from_nothing(world: World) -> None:
     c = world.out("working", "from", "scratch")
     assert c == "scratch-working"

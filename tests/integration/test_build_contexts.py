@@ -352,3 +352,43 @@ def test_a_directory_stands_for_an_image_or_a_stage(world: World, ctx: Path) -> 
     done = build(world, main, text, "--build-context", "here=/no/such", code=1)
     assert "no directory" in done.stderr
     assert "NAME=VALUE" in build(world, main, text, "--build-context", "here", code=1).stderr
+
+
+def test_a_token_is_told_to_git_and_to_nobody_else(
+    world: World, ctx: Path, served: str, web: Web
+) -> None:
+    (ctx / "token").write_text("t0ken\n")
+    web.authorization.clear()
+    words = ["--secret", f"id=GIT_AUTH_TOKEN,src={ctx}/token"]
+    made = world.out("build", "-q", *words, f"{served}?submodules=false&keep-git-dir=1")
+    assert web.authorization
+    assert set(web.authorization) == {"basic eC1hY2Nlc3MtdG9rZW46dDBrZW4="}
+    assert shell(world, made, "grep -r t0ken /all; grep -ri eC1hY2Nlc3 /all; true") == ""
+    web.authorization.clear()
+    world.out("build", "-q", f"{served}?submodules=false")
+    assert set(web.authorization) <= {""}
+
+
+def test_links_that_go_round_and_names_that_are_odd(world: World, ctx: Path) -> None:
+    main = ctx / "main"
+    main.mkdir()
+    for number in range(100):
+        (main / f"l{number}").symlink_to(f"l{(number + 1) % 100}")
+    (main / "self").symlink_to(".")
+    (main / "up").symlink_to("../../../../../../..")
+    (main / "odd \n\x01[*]").write_text("odd")
+    deep = main
+    for _ in range(60):
+        deep = deep / "d"
+        deep.mkdir()
+    (deep / "f").write_text("deep")
+    made = image(world, main, "FROM busybox\nCOPY . /all/\nCOPY self/self/self/d /d/\n")
+    assert shell(
+        world,
+        made,
+        "readlink /all/l99; readlink /all/self; ls /all | wc -l; find /d -name f | wc -l",
+    ) == ("l0\n.\n105\n1")
+    done = build(world, main, "FROM busybox\nCOPY l7 /x\n", code=1)
+    assert "cannot copy /l7: ELOOP" in done.stderr
+    done = build(world, main, "FROM busybox\nCOPY up/etc/passwd /x\n", code=1)
+    assert "not found in the build context" in done.stderr

@@ -16,6 +16,7 @@ class Web:
     """Serves FILES (path -> bytes) at ``url``, repositories below REPOSITORIES at ``url``/git/.
 
     asked  (path, status) of each request; lie: status and headers that a path is answered with
+    authorization  what each request for a repository had to say of it
     """
 
     def __init__(self, repositories: str = "") -> None:
@@ -24,6 +25,7 @@ class Web:
         self.repositories = repositories
         self.asked: list[tuple[str, int]] = []
         self.etags = True
+        self.authorization: list[str] = []
         handler = type("Handler", (_Handler,), {"web": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
@@ -74,6 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def _git(self) -> None:
+        self.web.authorization.append(self.headers.get("Authorization") or "")
         path, _, query = self.path[len("/git") :].partition("?")
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Transfer-Encoding") == "chunked":

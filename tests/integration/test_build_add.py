@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from buildrig import build, cached, image, shell
-from rig import World, busybox
+from rig import TOP, World, busybox
 from webrig import Web, git
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
@@ -205,3 +207,41 @@ def test_git_repositories(world: World, ctx: Path, web: Web) -> None:
     assert "not found in the build context" in done.stderr
     done = build(world, ctx / "ctx", f"FROM busybox\nADD {url}#-x /x\n", code=1)
     assert "invalid git ref" in done.stderr
+
+
+@pytest.mark.parametrize("lane", ["one ID", "copy"])
+def test_on_other_rungs(ctx: Path, web: Web, lane: str) -> None:
+    """An archive as context, a URL, and owners of an unpacked archive, where IDs or the overlay are missing."""
+    world = World()
+    try:
+        if lane == "one ID":
+            libexec = Path(world.top, "libexec")
+            real = os.environ.get("ROOTLESS_LIBEXEC") or f"{TOP}/rootless/libexec"
+            shutil.copytree(real, libexec)
+            script = f'#!/bin/sh\nexec setpriv --no-new-privs {real}/launch "$@"\n'
+            (libexec / "launch").write_text(script)
+            world.env["ROOTLESS_LIBEXEC"] = str(libexec)
+        else:
+            world.env["ROOTLESS_STORAGE_DRIVER"] = lane
+        busybox(world)
+        web.files["/u"] = b"from a url"
+        text = f"FROM busybox\nADD {web.url}/u /u\nADD --chown=7:8 a.tgz /own/\nCOPY a.tgz /a.tgz\n"
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name, data in (("Dockerfile", text.encode()), ("a.tgz", tar_of("f", "in", uid=5))):
+                info = tarfile.TarInfo(name)
+                info.size = len(data)
+                tar.addfile(info, io.BytesIO(data))
+        words = [*world.argv, "build", "-q", "-o", f"type=tar,dest={ctx}/made.tar", "-"]
+        done = subprocess.run(
+            words, env=world.env, input=out.getvalue(), capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        with tarfile.open(ctx / "made.tar") as tar:
+            file = tar.extractfile("u")
+            assert file is not None
+            assert file.read() == b"from a url"
+            member = tar.getmember("own/d/f")
+            assert (member.uid, member.gid, tar.getmember("a.tgz").uid) == (7, 8, 0)
+    finally:
+        world.close()

@@ -85,8 +85,11 @@ class Scope:
         return default if default is not None else self.globals.get(name)
 
     def unused(self) -> list[str]:
-        """Names given by --build-arg that nothing asked for."""
-        return sorted(set(self.build_args) - self.used - set(PROXIES))
+        """Names given by --build-arg that nothing asked for; some are for the builder itself."""
+        asked = {*self.used, *PROXIES, "SOURCE_DATE_EPOCH"}
+        return sorted(
+            n for n in self.build_args if n not in asked and not n.startswith("BUILDKIT_")
+        )
 
     def word(self, instruction: ins.Instruction, text: str, offset: int | None = None) -> str:
         """TEXT of a FROM line, or of a place that is settled before any stage is, expanded."""

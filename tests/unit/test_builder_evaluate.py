@@ -249,3 +249,8 @@ def test_targets_and_outline() -> None:
         "w": ("2", ""),
     }
     assert (found.secrets, found.agents) == ({"s": True}, {"default": False})
+
+
+def test_arguments_of_the_builder_itself_are_never_unused() -> None:
+    args = {"BUILDKIT_INLINE_CACHE": "1", "SOURCE_DATE_EPOCH": "0", "http_proxy": "x", "OTHER": "1"}
+    assert evaluate.Scope(parser.parse("FROM a\n"), args, PLATFORM).unused() == ["OTHER"]

@@ -21,7 +21,7 @@ from rootless.plan.request import RunRequest
 from rootless.store import compress
 from rootless.store.buildcache import BuildCache
 
-from . import archive, buildadd, buildallow, buildimage, buildplatforms, buildsteps, create
+from . import buildadd, buildallow, buildimage, buildplatforms, buildsteps, create
 from .buildcaches import Imports
 from .buildimage import Made
 from .buildlayers import Ref, Workspace
@@ -297,9 +297,10 @@ class Build:
     def _found_image(self, name: str, platform: str) -> Made:
         one = self._places.named(name)
         if one is not None and one.kind == "layout":
-            return self._made_of(
-                archive.layout_image(self.ctx, one.value, platform), name, platform
-            )
+            from . import archive
+
+            found = archive.layout_image(self.ctx, one.value, platform)
+            return self._made_of(found, name, platform)
         name = one.value if one is not None else name
         request = RunRequest(image=name, platform=platform)
         record = create.image_for(self.ctx, request, self.options.policy, self._pull)

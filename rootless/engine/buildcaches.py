@@ -20,7 +20,7 @@ from rootless.oci import platform as platforms
 from rootless.oci import reference as references
 from rootless.store.blobs import hasher, split_digest
 
-from . import archivefile, layers
+from . import layers
 from .progress import ProgressSink
 
 TYPE_CHECKING = False
@@ -57,6 +57,8 @@ class _Local(Source):
     """A cache in a directory in the OCI layout."""
 
     def __init__(self, place: Place) -> None:
+        from . import archivefile
+
         self._archive = archivefile.DirectoryArchive(place.where)
         what = f"cache {place.where}"
         try:

@@ -15,7 +15,6 @@ from rootless.store import unpack, worker
 from rootless.store.buildcache import BuildCache
 
 from . import buildlayers
-from .buildgit import Git
 from .buildhttp import HttpFiles
 
 TYPE_CHECKING = False
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from rootless.builder.remotes import GitSource
 
+    from .buildgit import Git
     from .buildmounts import Secret
     from .context import Context
 
@@ -126,6 +126,8 @@ class Fetcher:
 
     def git(self, source: GitSource, *, own: bool) -> Git:
         """The repository, to be asked; OWN: the user named it."""
+        from .buildgit import Git
+
         token = self._secret("GIT_AUTH_TOKEN", source.remote)
         header = self._secret("GIT_AUTH_HEADER", source.remote)
         cache = BuildCache(self.ctx.paths).directory

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import debian
 import pytest
 from netapps import SERVERS
 from networld import NetWorld
-from rig import busybox
+from rig import World, busybox
+from webrig import Web
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +36,31 @@ def apps(servers_world: NetWorld) -> Iterator[NetWorld]:
     made = set(servers_world.out("network", "ls", "-q").split()) - set(before)
     if made:
         servers_world("network", "rm", *made)
+
+
+@pytest.fixture(scope="module")
+def world() -> Iterator[World]:
+    """A world of the module's own, with busybox."""
+    made = World()
+    try:
+        busybox(made)
+        yield made
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Path:
+    """An empty directory, to be a build's context."""
+    (tmp_path / "ctx").mkdir()
+    return tmp_path / "ctx"
+
+
+@pytest.fixture
+def web(ctx: Path) -> Iterator[Web]:
+    """A server of files, and of git repositories below the context's ``served``."""
+    made = Web(str(ctx / "served"))
+    try:
+        yield made
+    finally:
+        made.close()

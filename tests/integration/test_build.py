@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +15,6 @@ from buildrig import build, cached, config, image, shell, shell_of
 from rig import World, busybox, until
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def test_an_image_is_what_its_dockerfile_says(world: World, ctx: Path) -> None:

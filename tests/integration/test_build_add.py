@@ -9,7 +9,6 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,30 +17,6 @@ from rig import TOP, World, busybox
 from webrig import Web, git
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[Web]:
-    made = Web(str(tmp_path / "served"))
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def tar_of(name: str, text: str, uid: int = 0) -> bytes:

@@ -6,40 +6,15 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from buildrig import build, image, shell
 from oci_layout import Layout
-from rig import Done, World, busybox
+from rig import Done, World
 from webrig import Web, git
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
-def web(tmp_path: Path) -> Iterator[Web]:
-    made = Web(str(tmp_path / "served"))
-    try:
-        yield made
-    finally:
-        made.close()
 
 
 def archive(

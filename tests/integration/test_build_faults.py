@@ -3,30 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from buildrig import build, cached, image, shell
-from rig import World, busybox
+from rig import World
 from test_disk import on_a_small_disk
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 @pytest.mark.parametrize(

@@ -7,29 +7,13 @@ import os
 import socket
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from buildrig import build, image, shell
-from rig import World, busybox
+from rig import World
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 def test_copying(world: World, ctx: Path) -> None:

@@ -30,11 +30,6 @@ def world() -> Iterator[World]:
 
 
 @pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
-
-
-@pytest.fixture
 def web() -> Iterator[Web]:
     made = Web()
     try:

@@ -19,25 +19,9 @@ pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
 
 
 @pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]:
     with start_registry(tmp_path_factory.mktemp("registry")) as server:
         yield server
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    (tmp_path / "ctx").mkdir()
-    return tmp_path / "ctx"
 
 
 # one layer, and what is told

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from buildrig import build, image, shell, verify_layout
 from registry_server import RegistryServer, start_registry
-from rig import World, busybox
+from rig import World
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
 
@@ -24,22 +24,6 @@ SCRATCH = (
     " && echo inside > /out/closed/in && chmod 555 /out/closed && mkfifo /out/pipe\n"
     "FROM scratch\nCOPY --from=made /out /\n"
 )
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    (tmp_path / "ctx").mkdir()
-    return tmp_path / "ctx"
 
 
 def run_raw(world: World, *words: str) -> bytes:

@@ -6,33 +6,17 @@ import json
 import os
 import platform as machine
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from buildrig import build, cached, image, shell
 from registry_server import start_registry
-from rig import World, busybox
+from rig import World
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
 
 HERE = {"x86_64": "amd64", "aarch64": "arm64"}.get(machine.machine(), machine.machine())
 OTHER = "s390x"
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
-
-
-@pytest.fixture
-def ctx(tmp_path: Path) -> Path:
-    return tmp_path
 
 
 # A cross build as it is usually written: compiled here, for there.

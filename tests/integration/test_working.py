@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +13,6 @@ from buildrig import config, shell
 from rig import World, busybox, until
 
 pytestmark = pytest.mark.requires("ordinary-user", "userns", "overlay")
-
-
-@pytest.fixture(scope="module")
-def world() -> Iterator[World]:
-    made = World()
-    try:
-        busybox(made)
-        yield made
-    finally:
-        made.close()
 
 
 def test_an_image_from_a_script(world: World, tmp_path: Path) -> None:

@@ -632,7 +632,7 @@ complete -c rootless -n "__rootless_at 'working add'" -l from -r -d 'Copy from t
 complete -c rootless -n "__rootless_at 'working commit'" -l message -s m -r -d 'Comment of the history entry'
 complete -c rootless -n "__rootless_at 'working commit'" -l rm -d 'Remove the working container afterwards'
 complete -c rootless -n "__rootless_at 'working config'" -l author -s a -r -d 'Who makes the image'
-complete -c rootless -n "__rootless_at 'working config'" -l change -s c -r -d 'Apply a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER ...'
+complete -c rootless -n "__rootless_at 'working config'" -l change -s c -r -d 'Apply a Dockerfile instruction, as commit --change does'
 complete -c rootless -n "__rootless_at 'working config'" -l cmd -r -d 'Command: a JSON array, or words as a shell reads them'
 complete -c rootless -n "__rootless_at 'working config'" -l entrypoint -r -d 'Entrypoint: a JSON array, or a command of the shell'
 complete -c rootless -n "__rootless_at 'working config'" -l env -s e -r -d 'Set an environment variable: KEY=VALUE; KEY- takes it away'

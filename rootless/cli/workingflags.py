@@ -33,7 +33,7 @@ SETS: dict[str, tuple[Row, ...]] = {
     "working-copy": _COPY,
     "working-config": (
         ("author", "a", "str", "string", "Who makes the image"),
-        ("change", "c", "list", "list", "Apply a Dockerfile instruction: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER ..."),
+        ("change", "c", "list", "list", "Apply a Dockerfile instruction, as commit --change does"),
         ("cmd", "", "str", "string", "Command: a JSON array, or words as a shell reads them"),
         ("entrypoint", "", "str", "string", "Entrypoint: a JSON array, or a command of the shell"),
         ("env", "e", "list", "list", "Set an environment variable: KEY=VALUE; KEY- takes it away"),

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -271,6 +272,10 @@ int op_pdeathsig(struct player *p, const struct op *op)
 {
 	if (prctl(PR_SET_PDEATHSIG, (unsigned long)op->a[0].i, 0, 0, 0) < 0)
 		return fail(p, errno, "cannot set the death signal", "");
+	/* A parent that died before that sends none.  Its end of the socket was closed before we became another's. */
+	struct pollfd supervisor = {p->status_fd, 0, 0};
+	if (p->status_fd >= 0 && poll(&supervisor, 1, 0) > 0 && supervisor.revents & (POLLHUP | POLLERR))
+		return fail_text(p, EPIPE, "the supervisor is gone");
 	return 0;
 }
 

@@ -73,12 +73,21 @@ class Units:
         for pid in pids:
             write(f"{path}/cgroup.procs", str(pid))
 
+    def kill(self, name: str) -> None:
+        for top, _, _ in os.walk(self.scopes[name]):
+            with open(f"{top}/cgroup.procs", encoding="ascii") as file:
+                for line in file:
+                    os.kill(int(line), 9)
+
     def collect(self, only: str = "") -> None:
         """Forget the scopes, or the ONLY one, that have nobody in them any more."""
         for name, path in [(only, self.scopes[only])] if only else list(self.scopes.items()):
-            with open(f"{path}/cgroup.events", encoding="ascii") as file:
-                if "populated 1" in file.read():
-                    continue
+            try:
+                with open(f"{path}/cgroup.events", encoding="ascii") as file:
+                    if "populated 1" in file.read():
+                        continue
+            except OSError:
+                pass  # somebody has removed it already
             for top, _, _ in os.walk(path, topdown=False):
                 try:
                     os.rmdir(top)
@@ -219,6 +228,9 @@ class Manager:
             peer.send(
                 new_method_return(message, "o", ("/org/freedesktop/systemd1/job/1",)), self.next()
             )
+        elif member == "KillUnit":  # nobody waits for an answer
+            if message.body[0] in self.units.scopes:
+                self.units.kill(message.body[0])
         elif member == "StartTransientUnit":
             name, _, pairs, _ = message.body
             properties = {key: value[1] for key, value in pairs}

@@ -21,6 +21,7 @@ import pytest
 from cgrouprig import World, group_of, pids, until
 
 from rootless.drivers import cgroup
+from rootless.linux import proc
 
 pytestmark = pytest.mark.requires("userns", "subid", "dbus-daemon", "busybox", "systemd")
 
@@ -277,6 +278,31 @@ def test_killed_at_any_moment_nothing_stays(tmp_path: Path, libexec: str, kind: 
             world("rm", "-f", name)
         until(lambda: gone(world))
         assert world.run("echo", "in") == "in"
+    finally:
+        world.close()
+
+
+@pytest.mark.parametrize("kind", [*KINDS])
+def test_a_first_process_that_outlived_its_monitor_is_replaced(
+    tmp_path: Path, libexec: str, kind: str
+) -> None:
+    """One that changes its identity loses the signal that the monitor's death sends, and may ignore SIGTERM."""
+    world = World(tmp_path, libexec, *KINDS[kind])
+    try:
+        become = "echo u:x:5:5::/:/bin/sh >/etc/passwd; exec su -s /bin/sh u -c 'exec sleep 1000'"
+        world("run", "-d", "--name", "web", "--rootfs", world.busybox(), "sh", "-c", become)
+        before = world.state("web")
+        program = Path(f"/proc/{before['pid']}/cmdline")
+        until(lambda: program.read_bytes().startswith(b"sleep"))
+        os.kill(before["monitorPid"], signal.SIGKILL)
+        until(lambda: not os.path.exists(f"/proc/{before['monitorPid']}"))
+        assert os.path.exists(f"/proc/{before['pid']}")
+        assert world.out("ps", "--format", "{{.State}}") == "running"
+        world("restart", "-t", "0", "web")
+        assert world.state("web")["pid"] in pids(world.state("web")["cgroup"])
+        until(lambda: proc.starttime(before["pid"]) != before["pidStart"])
+        world("rm", "-f", "web")
+        until(lambda: gone(world))
     finally:
         world.close()
 

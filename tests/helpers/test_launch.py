@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -502,3 +503,27 @@ def _old_kernel(tmp_path: Any) -> str:
     binary = str(tmp_path / "old_kernel")
     subprocess.run(["cc", "-O", "-o", binary, f"{TOP}/helpers/tests/old_kernel.c"], check=True)
     return binary
+
+
+def test_who_has_lost_its_supervisor_does_not_begin(tmp_path: Path) -> None:
+    """A parent that dies before the death signal is set sends none; its socket tells."""
+    made = tmp_path / "made"
+    program = tape.encode(
+        [("pdeathsig", (9,)), ("exec", ("/usr/bin/touch", ["touch", str(made)], [], 0))]
+    )
+    for lost in (False, True):
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        fd = os.memfd_create("tape")
+        os.write(fd, program)
+        if lost:
+            ours.close()
+        done = subprocess.run(
+            [*WRAPPER, LAUNCH, str(fd), str(theirs.fileno())],
+            pass_fds=(fd, theirs.fileno()),
+            check=False,
+        )
+        theirs.close()
+        ours.close()
+        os.close(fd)
+        assert (done.returncode == 0, made.exists()) == (not lost, not lost)
+        made.unlink(missing_ok=True)

@@ -87,7 +87,8 @@ def test_the_pids_go_where_the_tape_says() -> None:
     assert members == ["Hello", "AddMatch"]
     assert flags == 0
     assert isinstance(stop, bytes)
-    (call,) = parsed(stop)
+    call, kill = parsed(stop)
+    assert kill.body == (unit, "all", 9)  # type: ignore[attr-defined]
     assert call.header.fields[HeaderFields.member] == "StopUnit"  # type: ignore[attr-defined]
     assert call.body == (unit, "replace")  # type: ignore[attr-defined]
 

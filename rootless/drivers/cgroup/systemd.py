@@ -40,7 +40,8 @@ _SYSTEMD = (
 )
 _BUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _RULE = "type='signal',interface='org.freedesktop.systemd1.Manager',member='JobRemoved'"
-_HELLO, _MATCH, _CALL = 1, 2, 3  # serials
+_HELLO, _MATCH, _CALL, _KILL = 1, 2, 3, 4  # serials
+_SIGKILL = 9
 _PIDS = 0x5050_4944  # stands where the launcher puts the two that it knows
 _LONGEST_STOP = 86400
 
@@ -153,8 +154,11 @@ def attach_message(container_id: str) -> bytes:
 
 
 def stop_message(container_id: str) -> bytes:
-    """StopUnit for what is left of a container's scope."""
-    return dbus.call(_CALL, *_SYSTEMD, "StopUnit", "ss", (unit(container_id), "replace"))
+    """StopUnit for what is left of a container's scope, and KillUnit: a first process may ignore SIGTERM."""
+    name = unit(container_id)
+    stop = dbus.call(_CALL, *_SYSTEMD, "StopUnit", "ss", (name, "replace"))
+    kill = dbus.call(_KILL, *_SYSTEMD, "KillUnit", "ssi", (name, "all", _SIGKILL), reply=False)
+    return stop + kill
 
 
 def slice_name(parent: str) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform as machine
+import shutil
+import struct
 import tarfile
 from pathlib import Path
 
@@ -176,3 +178,54 @@ def test_commands_of_another_machine_need_an_emulator(world: World, ctx: Path) -
     for bad, why in (("windows/amd64", "only for linux"), ("a/b/c/d", "invalid platform")):
         done = build(world, ctx, text, f"--platform={bad}", check=False)
         assert why in done.stderr
+
+
+def arm_program(path: str, text: str) -> bytes:
+    """A static program for 64-bit ARM that writes TEXT to the new file PATH, of system calls only."""
+    words = [
+        0x92800C60,
+        0,
+        0xD2800822,
+        0xD2803483,
+        0xD2800708,
+        0xD4000001,
+    ]  # openat(-100, path, 0x41, 0644)
+    words += [0, 0xD2800002 | len(text) << 5, 0xD2800808, 0xD4000001]  # write(fd, text, size)
+    words += [0xD2800000, 0xD2800BA8, 0xD4000001]  # exit(0)
+    end = 4 * len(words)
+    for place, target in ((1, end), (6, end + len(path) + 1)):  # adr x1, TARGET
+        far = target - 4 * place
+        words[place] = 0x10000001 | (far & 3) << 29 | (far >> 2) << 5
+    code = struct.pack(f"<{len(words)}I", *words) + path.encode() + b"\0" + text.encode()
+    start, size = 0x400000, 64 + 56 + len(code)
+    ident = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    head = struct.pack("<HHIQQQIHHHHHH", 2, 183, 1, start + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    load = struct.pack("<IIQQQQQQ", 1, 5, 0, start, start, size, size, 0x1000)
+    return ident + head + load + code
+
+
+# Since Linux 6.7 a user namespace has formats of its own, so that nothing is changed on the machine.
+REGISTER = r"""
+magic='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
+mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
+mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc &&
+printf '%s' ":qemu-aarch64:M::$magic:$mask:$0:F" >/proc/sys/fs/binfmt_misc/register && exec "$@"
+"""
+
+
+@pytest.mark.requires("subid")
+def test_commands_of_another_architecture_run_by_an_emulator(ctx: Path, tmp_path: Path) -> None:
+    emulator = shutil.which("qemu-aarch64-static")
+    assert emulator, "the package qemu-user-static is not installed"
+    (ctx / "hello").write_bytes(arm_program("/made", "by arm64\n"))
+    (ctx / "hello").chmod(0o755)
+    text = 'FROM scratch\nCOPY hello /\nRUN ["/hello"]\n'
+    words = ("--platform=linux/arm64", "-o", str(tmp_path / "out"))
+    world = World()
+    try:
+        enter = ["unshare", "--user", "--map-auto", "--map-root-user", "--mount", "sh", "-c"]
+        world.argv = [*enter, REGISTER, emulator, *world.argv]
+        build(world, ctx, text, *words)
+        assert (tmp_path / "out" / "made").read_text() == "by arm64\n"
+    finally:
+        world.close()

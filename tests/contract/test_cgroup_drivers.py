@@ -218,7 +218,9 @@ def test_pause_freezes_and_unpause_goes_on(world: World) -> None:
     "verb", [("stop",), ("kill",), ("kill", "-s", "TERM"), ("rm", "-f"), ("restart",)]
 )
 def test_what_ends_a_container_thaws_it(world: World, verb: tuple[str, ...]) -> None:
-    world.start("web", "sh", "-c", "trap 'exit 5' TERM; while :; do sleep 0.05; done")
+    script = "trap 'exit 5' TERM; echo ready; while :; do sleep 0.05; done"
+    world.start("web", "sh", "-c", script)
+    until(lambda: world.out("logs", "web") == "ready")  # before that, TERM is ignored
     world("pause", "web")
     world(*verb, "web")
     if verb[0] == "rm":

@@ -7,6 +7,7 @@ its type does not have, is an error: nothing that was asked for is dropped.
 from __future__ import annotations
 
 from rootless.errors import UsageError
+from rootless.plan import csvline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -117,7 +118,10 @@ def parse_all(texts: Sequence[str], *, load: bool = False, push: bool = False) -
 
 def parse(text: str) -> Output:
     """One value of --output; raises UsageError."""
-    fields = _fields(text)
+    try:
+        fields = csvline.fields(text, anywhere=False)
+    except ValueError as error:
+        raise _bad(text, str(error)) from None
     if len(fields) == 1 and "=" not in fields[0]:
         if not fields[0]:
             raise _bad(text, "it is empty")
@@ -272,26 +276,3 @@ def annotate(found: Sequence[Output], texts: Sequence[str], *, indexed: bool = F
             lone = scope == "manifest" or (scope == "manifest-descriptor" and file)
             if not indexed and not lone:
                 raise UsageError(f"{scope} annotations are for images with an index", exit_code=1)
-
-
-def _fields(text: str) -> list[str]:
-    """Fields separated by commas; one in double quotes may hold some."""
-    fields, current, quoted = [], "", False
-    at = 0
-    while at < len(text):
-        char = text[at]
-        if char == '"' and (quoted or not current):
-            if quoted and text[at + 1 : at + 2] == '"':
-                current += '"'
-                at += 1
-            else:
-                quoted = not quoted
-        elif char == "," and not quoted:
-            fields.append(current)
-            current = ""
-        else:
-            current += char
-        at += 1
-    if quoted:
-        raise _bad(text, "a quote is not closed")
-    return [*fields, current]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from rootless.errors import UsageError
+from rootless.plan import csvline
 
 from .values import boolean, size
 
@@ -100,7 +101,11 @@ def _mount(
 
 def mount_flag(text: str, cwd: str) -> dict[str, Any]:
     """The comma-separated ``key=value`` form of ``--mount``."""
-    pairs = [_pair(field, text) for field in _csv(text)]
+    try:
+        fields = csvline.fields(text)
+    except ValueError as error:
+        raise UsageError(f"invalid argument {text!r} for --mount: {error}") from None
+    pairs = [_pair(field, text) for field in fields]
     given = dict(pairs)
     kind = given.get("type", "volume")
     if kind not in ("bind", "tmpfs", "volume", "image"):
@@ -260,25 +265,3 @@ def _subpath(value: str, text: str) -> str:
             f"subpath {value!r} must be a relative path within the source"
         )
     return normal
-
-
-def _csv(text: str) -> list[str]:
-    """Split one CSV record: double quotes hold commas, a doubled quote is a quote."""
-    fields, field, quoted, index = [], "", False, 0
-    while index < len(text):
-        char = text[index]
-        if char == '"':
-            if quoted and text[index + 1 : index + 2] == '"':
-                field += '"'
-                index += 1
-            else:
-                quoted = not quoted
-        elif char == "," and not quoted:
-            fields.append(field)
-            field = ""
-        else:
-            field += char
-        index += 1
-    if quoted:
-        raise UsageError(f"invalid argument {text!r} for --mount: a quote is not closed")
-    return [*fields, field]

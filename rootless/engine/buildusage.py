@@ -6,13 +6,13 @@ URLs and repositories.  A layer that an image has is shared: forgetting the step
 
 from __future__ import annotations
 
-import fcntl
 import os
 
 from rootless import jsonc
 from rootless.errors import RootlessError
 from rootless.store import files
 from rootless.store.buildcache import BuildCache
+from rootless.store.claims import is_locked
 
 from . import usage
 
@@ -123,7 +123,7 @@ def _mounts(cache: BuildCache) -> Iterable[Item]:
             continue
         item = Item(MOUNT, name, max(_used(path), _used(f"{path}.lock")), [path])
         item.description = "cache mount"
-        item.busy = held(f"{path}.lock")
+        item.busy = is_locked(f"{path}.lock", shared=True)
         yield item
 
 
@@ -135,7 +135,7 @@ def _fetched(cache: BuildCache) -> Iterable[Item]:
             item.description = str(jsonc.loads(files.read(f"{path}/record"))["url"])[:200]
         except (OSError, ValueError, KeyError, TypeError):
             item.description = "file of a URL"
-        item.busy = held(f"{path}/lock")
+        item.busy = is_locked(f"{path}/lock", shared=True)
         yield item
     for name in _names(f"{cache.directory}/git"):
         path = f"{cache.directory}/git/{name}"
@@ -143,20 +143,5 @@ def _fetched(cache: BuildCache) -> Iterable[Item]:
             continue
         item = Item(GIT, name.partition(".")[0], _used(path), [path])
         item.description = "objects of a git repository"
-        item.busy = held(f"{cache.directory}/git/{item.key}.lock")
+        item.busy = is_locked(f"{cache.directory}/git/{item.key}.lock", shared=True)
         yield item
-
-
-def held(path: str) -> bool:
-    """Whether somebody holds the lock at PATH."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return False
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(fd)

@@ -17,8 +17,9 @@ from rootless.errors import (
 from rootless.oci import manifest as manifests
 from rootless.oci import media_types
 
-from . import credentials, failures
-from .transport import BACKOFF, RETRIES, Transport
+from . import failures
+from .endpoint import Endpoint
+from .transport import BACKOFF, RETRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,23 +51,11 @@ class Manifest:
         return self.media_type in media_types.INDEXES
 
 
-class Repository:
+class Repository(Endpoint):
     """The repository that a reference names, at one of its places."""
 
     def __init__(self, reference: Reference, env: Mapping[str, str], place: Place) -> None:
-        self.reference = reference
-        self._path = place.path
-        self._scope = f"repository:{place.path}:pull"
-        known = credentials.lookup(place.domain, place.path, env)
-        self._transport = Transport(place.domain, env, known, place.insecure)
-
-    def abort(self) -> None:
-        """Break transfers that other threads have under way."""
-        self._transport.abort()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._transport.close()
+        super().__init__(reference, env, place, f"repository:{place.path}:pull")
 
     def manifest(self, name: str) -> Manifest:
         """The manifest under a tag or digest.

@@ -14,8 +14,9 @@ import urllib3
 
 from rootless.errors import ImageNotFoundError, RegistryAuthError, RegistryError
 
-from . import credentials, failures
-from .transport import BACKOFF, RETRIED, RETRIES, Transport
+from . import failures
+from .endpoint import Endpoint
+from .transport import BACKOFF, RETRIED, RETRIES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class _Restart(Exception):
     """The upload has to begin again."""
 
 
-class Upload:
+class Upload(Endpoint):
     """Uploads to the repository that a reference names.  Safe to share between threads.
 
     SOURCES are further repositories of the same registry (their paths) that blobs may be mounted from.
@@ -50,20 +51,9 @@ class Upload:
         place: Place,
         sources: Sequence[str] = (),
     ) -> None:
-        self.reference = reference
-        self._path = place.path
         others = [f"repository:{path}:pull" for path in sources if path != place.path]
-        self._scope = " ".join([f"repository:{place.path}:pull,push", *others])
-        known = credentials.lookup(place.domain, place.path, env)
-        self._transport = Transport(place.domain, env, known, place.insecure)
-
-    def abort(self) -> None:
-        """Break transfers that other threads have under way."""
-        self._transport.abort()
-
-    def close(self) -> None:
-        """Close idle connections."""
-        self._transport.close()
+        scope = " ".join([f"repository:{place.path}:pull,push", *others])
+        super().__init__(reference, env, place, scope)
 
     def _send(self, method: str, target: str, **options: Any) -> tuple[Any, bytes]:
         """(answer, its body)."""

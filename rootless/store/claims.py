@@ -47,14 +47,17 @@ def taken(name: str, owner: str) -> ConflictError:
     )
 
 
-def is_locked(path: str) -> bool:
-    """Whether some process holds the lock file (or directory) at PATH; a missing one is not locked."""
+def is_locked(path: str, *, shared: bool = False) -> bool:
+    """Whether some process holds the lock file (or directory) at PATH; a missing one is not locked.
+
+    SHARED: one that others may hold too counts as well.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        fcntl.flock(fd, (fcntl.LOCK_EX if shared else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     finally:
